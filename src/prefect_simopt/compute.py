@@ -1,0 +1,45 @@
+"""The protocol between the loop and the places where simulators run."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Protocol, runtime_checkable
+
+from prefect_simopt.trial import Outcome, Run
+
+__all__ = ["Compute", "Listener"]
+
+
+class Listener(Protocol):
+    """What wants to hear from running simulators. Called from any thread; must return at once."""
+
+    def progress(self, trial: int, fraction: float) -> None:
+        """A simulator said how far it is, 0 to 1."""
+
+    def log(self, trial: int, line: str) -> None:
+        """A simulator printed a line."""
+
+
+@runtime_checkable
+class Compute(Protocol):
+    """A place where simulators run.
+
+    Runs are submitted in batches; the future of a batch resolves to one outcome per run, failures included. A future
+    raises only when the place itself is broken. Outcomes are durable in the study's store before a future resolves.
+
+    Attributes:
+        workers: how many batches run at the same time.
+    """
+
+    workers: int
+
+    def submit(self, runs: Sequence[Run]) -> "Future[list[Outcome]]":
+        """Start a batch. Returns at once; batches start in the order of submission and end in any order."""
+
+    def cancel(self, grace: float = 5.0) -> None:
+        """Start nothing more, give running simulators `grace` seconds, then kill them."""
+
+    def close(self) -> None:
+        """End every process that this place started. Idempotent."""
+
+
+ComputeFactory = Callable[..., Compute]
