@@ -1,0 +1,124 @@
+"""What a study may say about its optimizer: one model for each, told apart by `type`.
+
+The models are part of the study spec and a form in Prefect's UI, so this module imports nothing heavy.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "GAConfig",
+    "GridConfig",
+    "LHSConfig",
+    "OptimizerConfig",
+    "PSOConfig",
+    "RandomConfig",
+    "SAConfig",
+    "SobolConfig",
+]
+
+Population = Annotated[int, Field(ge=2, le=100_000)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PSOConfig(_Config):
+    """Particle swarm optimization."""
+
+    type: Literal["pso"] = Field(default="pso", description="Particle swarm optimization.")
+    population: Population | None = Field(
+        default=None, description="Particles, which is also the size of a generation; left out, as compute suggests."
+    )
+    inertia: float = Field(default=0.7298, ge=0, lt=1, description="Share w of its velocity that a particle keeps.")
+    cognitive: float = Field(default=1.49618, ge=0, le=4, description="Pull c1 towards a particle's own best point.")
+    social: float = Field(default=1.49618, ge=0, le=4, description="Pull c2 towards the best point of the swarm.")
+    velocity: float = Field(
+        default=0.5, gt=0, le=1, description="Longest step along one parameter, as a share of the parameter's range."
+    )
+
+
+class GAConfig(_Config):
+    """Genetic algorithm."""
+
+    type: Literal["ga"] = Field(default="ga", description="Genetic algorithm.")
+    population: Population | None = Field(
+        default=None, description="Individuals, which is also the size of a generation; left out, as compute suggests."
+    )
+    tournament: int = Field(default=2, ge=1, le=100, description="Individuals that compete to become a parent.")
+    crossover: Probability = Field(default=0.9, description="Probability that a child has two parents.")
+    crossover_eta: float = Field(
+        default=15.0, ge=0, le=1000, description="Distribution index of the crossover; larger keeps children nearer."
+    )
+    mutation: Probability | None = Field(
+        default=None, description="Probability that a parameter mutates; left out, one over the number of parameters."
+    )
+    mutation_eta: float = Field(
+        default=20.0, ge=0, le=1000, description="Distribution index of the mutation; larger makes smaller changes."
+    )
+
+
+class SAConfig(_Config):
+    """Simulated annealing."""
+
+    type: Literal["sa"] = Field(default="sa", description="Simulated annealing.")
+    population: Population | None = Field(
+        default=None, description="Walkers, which is also the size of a generation; left out, as compute suggests."
+    )
+    temperature: float = Field(
+        default=1.0, gt=0, le=1000, description="First temperature, in standard deviations of the first values."
+    )
+    cooling: float = Field(
+        default=0.93, gt=0, lt=1, description="Factor by which the temperature falls with every generation."
+    )
+    step: float = Field(
+        default=0.2, gt=0, le=1, description="First step along one parameter, as a share of its range; adapts itself."
+    )
+    acceptance: float = Field(
+        default=0.3, gt=0, lt=1, description="Share of accepted moves that the step is adapted to."
+    )
+
+
+class RandomConfig(_Config):
+    """Uniform random sampling."""
+
+    type: Literal["random"] = Field(default="random", description="Uniform random sampling.")
+
+
+class SobolConfig(_Config):
+    """Scrambled Sobol sequence."""
+
+    type: Literal["sobol"] = Field(default="sobol", description="Scrambled Sobol sequence.")
+
+
+class LHSConfig(_Config):
+    """Latin hypercube sampling."""
+
+    type: Literal["lhs"] = Field(default="lhs", description="Latin hypercube sampling.")
+    points: int | None = Field(
+        default=None,
+        ge=2,
+        le=1_000_000,
+        description="Points of one hypercube, best the number of trials; left out, one hypercube a generation.",
+    )
+
+
+class GridConfig(_Config):
+    """Full factorial grid."""
+
+    type: Literal["grid"] = Field(default="grid", description="Full factorial grid.")
+    points: int = Field(
+        default=10,
+        ge=2,
+        le=1_000_000,
+        description="Values of each continuous parameter; discrete ones take all their values.",
+    )
+
+
+OptimizerConfig = Annotated[
+    PSOConfig | GAConfig | SAConfig | RandomConfig | SobolConfig | LHSConfig | GridConfig, Field(discriminator="type")
+]
+"""Any optimizer's configuration, told apart by `type`."""
