@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
 
+from prefect_simopt.problems import wrong_at
 from prefect_simopt.relations import Relation
 
 __all__ = ["Categorical", "Choice", "Float", "Int", "Parameter", "Space"]
@@ -94,11 +95,11 @@ class Float(_Parameter):
     def _bounds(self) -> Self:
         _check_bounds(self.low, self.high, self.log)
         if self.log and self.step is not None:
-            raise ValueError("log and step exclude each other; leave one out")
+            raise wrong_at("step", "log and step exclude each other; leave one out")
         if not math.isfinite(self.high - self.low):
-            raise ValueError("high - low must be a finite number; narrow the bounds")
+            raise wrong_at("high", "high - low must be a finite number; narrow the bounds")
         if self.step is not None and (self.high - self.low) / self.step >= _MAX_LEVELS:
-            raise ValueError("step is too small for these bounds; leave it out for a continuous parameter")
+            raise wrong_at("step", "is too small for these bounds; leave it out for a continuous parameter")
         return self
 
     @property
@@ -150,7 +151,7 @@ class Int(_Parameter):
     def _bounds(self) -> Self:
         _check_bounds(self.low, self.high, self.log)
         if self.log and self.step != 1:
-            raise ValueError("log and step exclude each other; leave one out")
+            raise wrong_at("step", "log and step exclude each other; leave one out")
         return self
 
     @property
@@ -336,9 +337,9 @@ def numeric_names(parameters: Sequence[Float | Int | Categorical]) -> list[str]:
 
 def _check_bounds(low: float, high: float, log: bool) -> None:
     if not low < high:
-        raise ValueError(f"low must be below high (low is {low:g}, high is {high:g})")
+        raise wrong_at("low", f"must be below high (low is {low:g}, high is {high:g})")
     if log and low <= 0:
-        raise ValueError(f"log needs low above 0 (low is {low:g}); give a positive low or leave log out")
+        raise wrong_at("low", f"must be above 0 for a log parameter (low is {low:g}); give a positive low or leave log out")
 
 
 def _cell(x: Array, levels: int) -> Array:

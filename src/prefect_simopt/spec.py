@@ -1,0 +1,234 @@
+"""The study spec: the same models are the YAML file, the Python API and the form in Prefect's UI."""
+
+import hashlib
+from typing import Annotated, Any, Literal, Self
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from prefect_simopt.optimizers.config import OptimizerConfig, PSOConfig
+from prefect_simopt.problems import wrong_at
+from prefect_simopt.relations import Relation, RelationSyntaxError
+from prefect_simopt.simulators.config import SimulatorConfig
+from prefect_simopt.space import Parameter, Space, numeric_names
+
+__all__ = ["Budget", "Constraint", "LocalComputeConfig", "Objective", "StoreConfig", "StudySpec"]
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Objective(_Config):
+    """A metric to make as small, or as large, as possible."""
+
+    metric: str = Field(description="Name of the metric; a function that returns a number gives `value`.", min_length=1)
+    direction: Literal["minimize", "maximize"] = Field(default="minimize", description="Which values are better.")
+    target: float | None = Field(
+        default=None, allow_inf_nan=False, description="The study is done once every objective has reached its target."
+    )
+
+    @property
+    def sign(self) -> float:
+        """What the metric is multiplied by so that smaller is better."""
+        return -1.0 if self.direction == "maximize" else 1.0
+
+
+class Constraint(_Config):
+    """Bounds on a metric that a feasible trial respects."""
+
+    metric: str = Field(description="Name of the metric.", min_length=1)
+    low: float | None = Field(default=None, allow_inf_nan=False, description="Smallest feasible value.")
+    high: float | None = Field(default=None, allow_inf_nan=False, description="Largest feasible value.")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.low is None and self.high is None:
+            raise ValueError("a constraint needs `low`, `high` or both")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            message = f"low must not be above high (low is {self.low:g}, high is {self.high:g})"
+            raise wrong_at("low", message)
+        return self
+
+    def violation(self, value: float) -> float:
+        """How far `value` is outside, in the metric's units; 0 inside."""
+        below = 0.0 if self.low is None else self.low - value
+        above = 0.0 if self.high is None else value - self.high
+        return max(below, above, 0.0)
+
+
+class Budget(_Config):
+    """When the search ends, whichever comes first. Only `trials` is a promise; the rest ends it earlier."""
+
+    trials: int = Field(default=100, ge=1, le=100_000_000, description="Number of trials, failed ones counted in.")
+    wall_time: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Seconds after which no generation is started."
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="End after this many trials without a better one, looked at after each generation."
+    )
+    failures: float = Field(
+        default=0.5, ge=0, le=1, description="Share of failed trials above which the study fails; at 1 it never does."
+    )
+
+
+class LocalComputeConfig(_Config):
+    """Simulators run as processes on this machine."""
+
+    type: Literal["local"] = "local"
+    workers: int | Literal["auto"] = Field(
+        default="auto", description="Simulators that run at the same time; auto: one per core, or per GPU."
+    )
+    trials_per_task: int | Literal["auto"] = Field(
+        default="auto", description="Trials in one tracked task; auto: so many that tracking costs under 5 %."
+    )
+    timeout: float = Field(
+        default=3600, gt=0, le=10_000_000, allow_inf_nan=False, description="Seconds after which a trial is killed."
+    )
+    retries: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="How often a failed trial is run again. One that was killed from outside is run again in any case.",
+    )
+    retry_delay: float = Field(
+        default=1, ge=0, le=86_400, allow_inf_nan=False, description="Seconds before the first retry; doubled for each further one."
+    )
+
+    @field_validator("workers", "trials_per_task")
+    @classmethod
+    def _positive(cls, number: int | str) -> int | str:
+        if isinstance(number, int) and not 1 <= number <= 100_000:
+            raise ValueError("a whole number from 1 to 100000, or auto")
+        return number
+
+
+class StoreConfig(_Config):
+    """Where studies live."""
+
+    url: str = Field(default="studies", min_length=1, description="Folder, or s3://bucket/prefix.")
+    block: str | None = Field(
+        default=None, description="Name of a StudyStore block, which then says where studies live and with which credentials."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _plain(cls, url: str) -> str:
+        scheme, separator, rest = url.partition("://")
+        if "\0" in url or not url.strip():
+            raise ValueError("a folder or s3://bucket/prefix")
+        if separator and scheme not in ("s3", "file"):
+            raise ValueError(f"{scheme}:// is not supported; give a folder or s3://bucket/prefix")
+        if separator and "@" in rest.split("/", 1)[0]:
+            raise ValueError("no credentials in a URL: give them by a StudyStore block or by environment variables")
+        if scheme == "s3" and separator and not rest.strip("/"):
+            raise ValueError("name a bucket: s3://bucket/prefix")
+        return url
+
+
+def _typed(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
+
+
+def _located(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
+class StudySpec(_Config):
+    """One question put to one simulator.
+
+    Example:
+        ```python
+        StudySpec(
+            name="bowl",
+            simulator={"entrypoint": "bowl.py:simulate"},
+            space=[Float("x", -5, 5), Float("y", -5, 5)],
+            objectives=[Objective(metric="value")],
+        )
+        ```
+    """
+
+    name: str = Field(
+        pattern=NAME, max_length=100, description="Name of the study in its store: letters, digits, dots, dashes, underscores."
+    )
+    simulator: SimulatorConfig = Field(description="What is run.")
+    space: list[Parameter] = Field(min_length=1, max_length=10_000, description="What may vary.")
+    relations: list[str] = Field(
+        default_factory=list, description="Comparisons between parameters that every trial satisfies, such as t1 + t2 <= 400."
+    )
+    objectives: list[Objective] = Field(
+        default_factory=lambda: [Objective(metric="value")], min_length=1, max_length=20, description="What counts."
+    )
+    constraints: list[Constraint] = Field(default_factory=list, description="What a feasible trial respects.")
+    optimizer: Annotated[OptimizerConfig, BeforeValidator(_typed)] = Field(
+        default_factory=PSOConfig, description="How the space is searched."
+    )
+    budget: Budget = Field(default_factory=Budget, description="When the search ends.")
+    replicates: int = Field(
+        default=1, ge=1, le=10_000, description="Runs for each trial of a noisy simulator, each with a seed of its own."
+    )
+    compute: LocalComputeConfig = Field(default_factory=LocalComputeConfig, description="Where simulators run.")
+    store: Annotated[StoreConfig, BeforeValidator(_located)] = Field(
+        default_factory=StoreConfig, description="Where the study lives."
+    )
+    cache: bool = Field(
+        default=True, description="Take the result of an equal trial in the same store instead of running it again."
+    )
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Every random number of the study follows from it.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        first: dict[str, int] = {}
+        for i, parameter in enumerate(self.space):
+            if parameter.name in first:
+                message = f"the name {parameter.name!r} is taken by space[{first[parameter.name]}]"
+                raise wrong_at(f"space[{i}].name", message)
+            first[parameter.name] = i
+        names = numeric_names(self.space)
+        for i, text in enumerate(self.relations):
+            try:
+                Relation.parse(text, names)
+            except RelationSyntaxError as error:
+                raise wrong_at(f"relations[{i}]", str(error)) from None
+        metrics = [objective.metric for objective in self.objectives]
+        if len(set(metrics)) < len(metrics):
+            raise wrong_at("objectives", "two objectives have the same metric")
+        fixed = getattr(self.simulator, "arguments", {})
+        for name in fixed:
+            if name in first:
+                message = f"{name!r} is also a parameter of the space; leave it out of one of them"
+                raise wrong_at("simulator.arguments", message)
+        return self
+
+    def make_space(self) -> Space:
+        """The space with its parsed relations."""
+        return Space(self.space, self.relations)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metrics that every trial must have: those of objectives and constraints, in order, each once."""
+        return list(dict.fromkeys(each.metric for each in (*self.objectives, *self.constraints)))
+
+    def document(self) -> dict[str, Any]:
+        """The spec as stored with the study: a JSON document."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """The part of the document that decides which trials there are: another question is another study.
+
+        Where it runs, where it is stored and how long it may take are left out.
+        """
+        document = self.document()
+        for elsewhere in ("compute", "store", "budget", "cache"):
+            document.pop(elsewhere, None)
+        document["simulator"].pop("directory", None)
+        return document
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the question, as hexadecimal."""
+        return hashlib.sha256(orjson.dumps(self.question, option=orjson.OPT_SORT_KEYS)).hexdigest()
+

@@ -1,0 +1,182 @@
+"""Study files: YAML 1.2 (and so JSON) read safely, with overrides from the command line."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from prefect_simopt.errors import Problem, SpecError
+from prefect_simopt.problems import problems_of
+from prefect_simopt.spec import StudySpec
+
+__all__ = ["load_document", "load_spec", "make_spec", "override"]
+
+_MAX_BYTES = 4 * 2**20
+_MAX_NODES = 1_000_000  # after aliases are written out
+_MAX_DEPTH = 100
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's safe loader with YAML 1.2's numbers and booleans, and without duplicate keys.
+
+    YAML 1.1, PyYAML's default, reads `1e-3` as text, `on` as true, `010` as eight and `2026-01-01` as a date.
+    """
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's protocol
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} appears twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), ["" if c == "\0" else c for c in _first]
+    )
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    return int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+
+
+def load_document(path: str | Path) -> dict[str, Any]:
+    """Read a study file into plain Python values.
+
+    Raises:
+        SpecError: the file cannot be read, is no YAML, or is no mapping. The message names line and column.
+    """
+    source = str(path)
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise SpecError("there is no such file; `simopt init DIR` writes a study to start from", source) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpecError(f"the study file cannot be read: {reason}", source) from None
+    if len(data) > _MAX_BYTES:
+        raise SpecError(f"larger than {_MAX_BYTES // 2**20} MiB; a study file is not the place for data", source)
+    document = _parse(data, source)
+    if not isinstance(document, dict):
+        raise SpecError("a study file is a mapping that begins with `name: ...`; `simopt init DIR` writes one", source)
+    return document
+
+
+def _parse(data: bytes | str, source: str) -> Any:
+    try:
+        document = yaml.load(data, Loader=_Loader)  # noqa: S506 - derived from the safe loader
+        _check_size(document)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise SpecError(f"{where}not valid YAML: {error.problem or error.context}", source) from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"not valid YAML: {str(error).splitlines()[0]}", source) from None
+    except (ValueError, OverflowError, RecursionError, MemoryError) as error:
+        raise SpecError(f"not a study file: {str(error) or 'nested too deeply'}", source) from None
+    return document
+
+
+def _check_size(document: Any) -> None:
+    """Refuse documents that aliases blow up, that contain themselves, or that are nested beyond any use."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any, depth: int) -> int:
+        if not isinstance(node, dict | list):
+            return 1
+        if depth > _MAX_DEPTH:
+            raise ValueError("nested too deeply, or an alias that contains itself")
+        if id(node) not in sizes:
+            children = node.values() if isinstance(node, dict) else node
+            sizes[id(node)] = 1 + sum(size(child, depth + 1) for child in children)
+            if sizes[id(node)] > _MAX_NODES:
+                raise ValueError("too many values once its aliases are written out")
+        return sizes[id(node)]
+
+    size(document, 0)
+
+
+def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """The document with `a.b[0].c=value` assignments carried out; values are YAML.
+
+    Raises:
+        SpecError: an assignment without `=`, or a path that leads through something that is no mapping or list.
+    """
+    import copy
+
+    changed = copy.deepcopy(dict(document))
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        keys = [int(index) if index else key for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
+        if not equals or not keys:
+            raise SpecError(f"--set takes KEY=VALUE, such as budget.trials=50, not {assignment!r}")
+        if isinstance(changed.get(str(keys[0])), str) and len(keys) > 1 and keys[0] in ("optimizer", "store"):
+            short = {"optimizer": "type", "store": "url"}[str(keys[0])]  # the long form of the shorthand
+            changed[str(keys[0])] = {short: changed[str(keys[0])]}
+        target: Any = changed
+        for key, following in zip(keys, [*keys[1:], None], strict=True):
+            last = following is None
+            if isinstance(key, int):
+                if not isinstance(target, list) or key >= len(target):
+                    raise SpecError([Problem(path, f"there is no entry [{key}] to set")], "--set")
+            elif not isinstance(target, dict):
+                raise SpecError([Problem(path, f"{key!r} is not inside a mapping")], "--set")
+            elif not last and target.get(key) is None:
+                target[key] = {}
+            if last:
+                target[key] = _parse(text, f"--set {path}")
+            else:
+                target = target[key]
+    return changed
+
+
+def make_spec(document: Mapping[str, Any], source: str = "", directory: str | Path | None = None) -> StudySpec:
+    """Validate a document.
+
+    Args:
+        document: plain Python values.
+        source: where it came from, for messages.
+        directory: folder that the simulator's relative paths start from, unless the document names one.
+
+    Raises:
+        SpecError: with every problem that was found.
+    """
+    try:
+        spec = StudySpec.model_validate(dict(document))
+    except ValidationError as error:
+        raise SpecError(problems_of(error, StudySpec), source) from None
+    except RecursionError:
+        raise SpecError("nested too deeply", source) from None
+    if directory is not None and spec.simulator.directory is None:
+        simulator = spec.simulator.model_copy(update={"directory": str(directory)})
+        spec = spec.model_copy(update={"simulator": simulator})
+    return spec
+
+
+def load_spec(path: str | Path, assignments: Sequence[str] = ()) -> StudySpec:
+    """The spec of a study file, with overrides; the simulator's paths are relative to the file's folder.
+
+    Raises:
+        SpecError: the file, an override or the spec is wrong.
+    """
+    document = override(load_document(path), assignments)
+    return make_spec(document, str(path), Path(path).resolve().parent)
