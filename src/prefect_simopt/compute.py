@@ -1,6 +1,6 @@
 """The protocol between the loop and the places where simulators run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Protocol, runtime_checkable
 
@@ -28,18 +28,20 @@ class Compute(Protocol):
 
     Attributes:
         workers: how many batches run at the same time.
+        batch_seconds: work that a batch should hold so that what the place costs per batch is under 5 % of it.
     """
 
     workers: int
+    batch_seconds: float
 
     def submit(self, runs: Sequence[Run]) -> "Future[list[Outcome]]":
         """Start a batch. Returns at once; batches start in the order of submission and end in any order."""
 
     def cancel(self, grace: float = 5.0) -> None:
-        """Start nothing more, give running simulators `grace` seconds, then kill them."""
+        """Start nothing more, give running simulators `grace` seconds, then kill them.
+
+        Futures resolve to the outcomes that there are; a run that was killed or not started has none.
+        """
 
     def close(self) -> None:
         """End every process that this place started. Idempotent."""
-
-
-ComputeFactory = Callable[..., Compute]

@@ -23,7 +23,13 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
     problems: dict[str, Problem] = {}
     for details in error.errors(include_url=False):
         path, owner = _place(details, model)
-        problems.setdefault(path, Problem(path, _sentence(details, owner), _shown(details)))
+        problem = Problem(path, _sentence(details, owner), _shown(details))
+        if (first := problems.get(path)) is not None:  # the branches of a plain union
+            also = problem.message.removeprefix("must be ")
+            if also in first.message:
+                continue
+            problem = Problem(path, f"{first.message}, or {also}", first.value or problem.value)
+        problems[path] = problem
     return list(problems.values())
 
 
@@ -46,7 +52,8 @@ def _place(details: ErrorDetails, model: type[BaseModel]) -> tuple[str, type[Bas
         path += f".{key}" if path else key
         found = owner.model_fields.get(key) if owner else None
         candidates = _models(found.annotation) if found else []
-    if below := str(details.get("ctx", {}).get("at", "")):
+    below = "type" if details["type"] == "union_tag_invalid" else str(details.get("ctx", {}).get("at", ""))
+    if below:
         path += f".{below}" if path and not below.startswith("[") else below
     return path, owner
 
@@ -76,15 +83,25 @@ def _sentence(details: ErrorDetails, owner: type[BaseModel] | None) -> str:
     if kind in ("union_tag_invalid", "literal_error"):
         expected = str(context.get("expected_tags") or context.get("expected"))
         given = str(context.get("tag") or details["input"])
-        close = difflib.get_close_matches(given, [tag.strip("' ") for tag in expected.replace(" or ", ",").split(",")], 1)
+        close = difflib.get_close_matches(
+            given, [tag.strip("' ") for tag in expected.replace(" or ", ",").split(",")], 1
+        )
         return f"must be one of {expected}" + (f"; did you mean {close[0]!r}?" if close else "")
     if kind in ("model_type", "model_attributes_type", "dict_type", "union_tag_not_found"):
         return "must be a mapping of keys to values"
+    if kind == "string_pattern_mismatch" and owner and (found := owner.model_fields.get(str(details["loc"][-1]))):
+        return f"does not fit: {found.description}"
+    if kind == "too_short":
+        return f"needs at least {context['min_length']}, has {context['actual_length']}"
     message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return message.replace("Input should", "must").replace("valid integer, got a number with a fractional part", "whole number")
+    return message.replace("Input should", "must").replace(
+        "valid integer, got a number with a fractional part", "whole number"
+    )
 
 
 def _shown(details: ErrorDetails) -> str:
+    if details["type"] == "union_tag_invalid":
+        return repr(details["ctx"]["tag"])
     if details["type"] in ("missing", "at") or isinstance(details["input"], BaseModel | dict | list):
         return ""
     text = repr(details["input"])

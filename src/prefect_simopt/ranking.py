@@ -38,7 +38,7 @@ class Scale:
         return [each.sign * trial.metrics[each.metric] for each in self.objectives]
 
     def violation(self, trial: Trial) -> float:
-        """Sum of the constraints' violations, in the metrics' units; 0 for a feasible trial, infinite for a failed one."""
+        """Sum of the constraints' violations, in the metrics' units: 0 when feasible, infinite when failed."""
         if trial.status is not Status.COMPLETE:
             return math.inf
         return math.fsum(each.violation(trial.metrics[each.metric]) for each in self.constraints)

@@ -185,7 +185,7 @@ class _Parser:
             node = self.sum()
             self.expect(")")
             return node
-        self.fail("expected a number, a parameter or '('")
+        return self.fail("expected a number, a parameter or '('")
 
     def parameter(self, name: str, position: int) -> _Node:
         if name not in self.names:

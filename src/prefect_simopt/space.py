@@ -9,11 +9,22 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
 from prefect_simopt.problems import wrong_at
 from prefect_simopt.relations import Relation
@@ -31,14 +42,14 @@ class _Parameter(BaseModel):
     """What all parameters have. The fields in `_positional` may be given by position, as in `Float("x", 0, 1)`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    _positional = ("name",)
+    _positional: ClassVar[tuple[str, ...]] = ("name",)
 
     name: str = Field(description="Keyword under which the simulator receives the value.", max_length=200)
     unit: str | None = Field(default=None, description="Unit for tables, pictures and stores, such as nm.")
     description: str | None = Field(default=None, description="What the parameter is.")
 
     def __init__(self, *values: Any, **fields: Any) -> None:
-        names = type(self)._positional.default  # type: ignore[attr-defined]
+        names = self._positional
         if len(values) > len(names):
             raise TypeError(f"{type(self).__name__} takes at most {len(names)} values by position: {', '.join(names)}")
         super().__init__(**dict(zip(names, values, strict=False)), **fields)
@@ -81,7 +92,7 @@ class Float(_Parameter):
         ```
     """
 
-    _positional = ("name", "low", "high")
+    _positional: ClassVar[tuple[str, ...]] = ("name", "low", "high")
 
     type: Literal["float"] = "float"
     low: float = Field(description="Smallest value.", allow_inf_nan=False)
@@ -139,7 +150,7 @@ class Int(_Parameter):
         ```
     """
 
-    _positional = ("name", "low", "high")
+    _positional: ClassVar[tuple[str, ...]] = ("name", "low", "high")
 
     type: Literal["int"] = "int"
     low: int = Field(description="Smallest value.", ge=-_MAX_LEVELS, le=_MAX_LEVELS)
@@ -188,7 +199,7 @@ class Categorical(_Parameter):
         ```
     """
 
-    _positional = ("name", "choices")
+    _positional: ClassVar[tuple[str, ...]] = ("name", "choices")
 
     type: Literal["categorical"] = "categorical"
     choices: tuple[Choice, ...] = Field(description="The values to choose from.", min_length=2, max_length=10_000)
@@ -225,8 +236,14 @@ class Categorical(_Parameter):
         return self.choices[int(number)]
 
 
-Parameter = Annotated[Float | Int | Categorical, Field(discriminator="type")]
-"""Any parameter, told apart by `type`."""
+def _with_type(value: Any) -> Any:
+    if isinstance(value, Mapping) and "type" not in value:
+        return {"type": "categorical" if "choices" in value else "float", **value}
+    return value
+
+
+Parameter = Annotated[Annotated[Float | Int | Categorical, Field(discriminator="type")], BeforeValidator(_with_type)]
+"""Any parameter, told apart by `type`; left out, it is categorical where there are choices and float elsewhere."""
 
 
 class Space:
@@ -242,13 +259,9 @@ class Space:
     """
 
     def __init__(self, parameters: Sequence[Any], relations: Sequence[str] = ()) -> None:
-        from pydantic import TypeAdapter
-
-        adapter: TypeAdapter[Any] = TypeAdapter(Parameter)
-        self.parameters: list[Float | Int | Categorical] = [
-            each if isinstance(each, _Parameter) else adapter.validate_python(dict(each))  # type: ignore[misc]
-            for each in parameters
-        ]
+        self.parameters: list[Float | Int | Categorical] = TypeAdapter(list[Parameter]).validate_python(
+            list(parameters)
+        )
         numeric = numeric_names(self.parameters)
         self.relations = [Relation.parse(text, numeric) for text in relations]
 
@@ -339,7 +352,9 @@ def _check_bounds(low: float, high: float, log: bool) -> None:
     if not low < high:
         raise wrong_at("low", f"must be below high (low is {low:g}, high is {high:g})")
     if log and low <= 0:
-        raise wrong_at("low", f"must be above 0 for a log parameter (low is {low:g}); give a positive low or leave log out")
+        raise wrong_at(
+            "low", f"must be above 0 for a log parameter (low is {low:g}); give a positive low or leave log out"
+        )
 
 
 def _cell(x: Array, levels: int) -> Array:

@@ -67,7 +67,9 @@ class Budget(_Config):
         default=None, gt=0, allow_inf_nan=False, description="Seconds after which no generation is started."
     )
     patience: int | None = Field(
-        default=None, ge=1, description="End after this many trials without a better one, looked at after each generation."
+        default=None,
+        ge=1,
+        description="End after this many trials without a better one, looked at after each generation.",
     )
     failures: float = Field(
         default=0.5, ge=0, le=1, description="Share of failed trials above which the study fails; at 1 it never does."
@@ -94,7 +96,11 @@ class LocalComputeConfig(_Config):
         description="How often a failed trial is run again. One that was killed from outside is run again in any case.",
     )
     retry_delay: float = Field(
-        default=1, ge=0, le=86_400, allow_inf_nan=False, description="Seconds before the first retry; doubled for each further one."
+        default=1,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Seconds before the first retry; doubled for each further one.",
     )
 
     @field_validator("workers", "trials_per_task")
@@ -110,7 +116,8 @@ class StoreConfig(_Config):
 
     url: str = Field(default="studies", min_length=1, description="Folder, or s3://bucket/prefix.")
     block: str | None = Field(
-        default=None, description="Name of a StudyStore block, which then says where studies live and with which credentials."
+        default=None,
+        description="Name of a StudyStore block, which then says where studies live and with which credentials.",
     )
 
     @field_validator("url")
@@ -129,7 +136,9 @@ class StoreConfig(_Config):
 
 
 def _typed(value: Any) -> Any:
-    return {"type": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"type": value}
+    return {"type": "pso", **value} if isinstance(value, dict) else value
 
 
 def _located(value: Any) -> Any:
@@ -151,12 +160,15 @@ class StudySpec(_Config):
     """
 
     name: str = Field(
-        pattern=NAME, max_length=100, description="Name of the study in its store: letters, digits, dots, dashes, underscores."
+        pattern=NAME,
+        max_length=100,
+        description="Name of the study in its store: letters, digits, dots, dashes, underscores.",
     )
     simulator: SimulatorConfig = Field(description="What is run.")
     space: list[Parameter] = Field(min_length=1, max_length=10_000, description="What may vary.")
     relations: list[str] = Field(
-        default_factory=list, description="Comparisons between parameters that every trial satisfies, such as t1 + t2 <= 400."
+        default_factory=list,
+        description="Comparisons between parameters that every trial satisfies, such as t1 + t2 <= 400.",
     )
     objectives: list[Objective] = Field(
         default_factory=lambda: [Objective(metric="value")], min_length=1, max_length=20, description="What counts."
@@ -231,4 +243,3 @@ class StudySpec(_Config):
     def digest(self) -> str:
         """SHA-256 of the question, as hexadecimal."""
         return hashlib.sha256(orjson.dumps(self.question, option=orjson.OPT_SORT_KEYS)).hexdigest()
-

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Any
 
-__all__ = ["Outcome", "Reason", "Run", "Status", "Trial", "merge"]
+__all__ = ["Outcome", "Reason", "Run", "Status", "Trial", "merge", "standard_errors"]
 
 
 class Status(IntEnum):
@@ -43,6 +43,7 @@ class Run:
         generation: the generation that the trial belongs to.
         row: place of the run in its generation; a batch simulator's blocks are cut along it.
         attempt: 0 at first, then counted up by retries.
+        wanted: False for a run whose outcome is known: it only fills its row in a block of a batch simulator.
     """
 
     trial: int
@@ -52,6 +53,7 @@ class Run:
     generation: int = 0
     row: int = 0
     attempt: int = 0
+    wanted: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Outcome:
         attempt: the attempt that this outcome belongs to.
         started: Unix time of the start.
         worker: `host:pid` of the process that ran it.
+        batch: number of the batch that it was part of, -1 when that is not known.
+        cached: `study/trial` whose result was taken instead of a run; empty for a run.
     """
 
     trial: int
@@ -85,13 +89,28 @@ class Outcome:
     attempt: int = 0
     started: float = 0.0
     worker: str = ""
+    batch: int = -1
+    cached: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON document without the entries that say nothing."""
         document: dict[str, Any] = {"trial": self.trial, "status": self.status.name.lower(), "seconds": self.seconds}
-        for name in ("replicate", "metrics", "fields", "reason", "message", "output", "attempt", "started", "worker"):
+        for name in (
+            "replicate",
+            "metrics",
+            "fields",
+            "reason",
+            "message",
+            "output",
+            "attempt",
+            "started",
+            "worker",
+            "cached",
+        ):
             if value := getattr(self, name):
                 document[name] = dict(value) if isinstance(value, Mapping) else value
+        if self.batch >= 0:
+            document["batch"] = self.batch
         return document
 
     @classmethod
@@ -122,7 +141,7 @@ class Trial:
         reason: why it failed.
         message: one sentence on the failure.
         output: the last lines that a failed one printed.
-        cached: whether the result was taken from an equal trial instead of being simulated.
+        cached: `study/trial` whose result was taken instead of simulating; empty when it was simulated.
     """
 
     number: int
@@ -138,7 +157,7 @@ class Trial:
     reason: Reason | None = None
     message: str = ""
     output: str = ""
-    cached: bool = False
+    cached: str = ""
 
 
 def merge(outcomes: Sequence[Outcome]) -> Outcome:
@@ -154,12 +173,10 @@ def merge(outcomes: Sequence[Outcome]) -> Outcome:
     if 2 * len(good) < len(ordered):
         failed = next(outcome for outcome in ordered if outcome.status is Status.FAILED)
         message = f"{len(ordered) - len(good)} of {len(ordered)} replicates failed; the first: {failed.message}"
-        return Outcome(failed.trial, Status.FAILED, reason=failed.reason, message=message, output=failed.output,
-                       seconds=seconds, started=ordered[0].started, worker=failed.worker)  # fmt: skip
+        return replace(failed, replicate=0, message=message, seconds=seconds, started=ordered[0].started)
     names = [name for name in good[0].metrics if all(name in outcome.metrics for outcome in good)]
     metrics = {name: math.fsum(outcome.metrics[name] for outcome in good) / len(good) for name in names}
-    return Outcome(good[0].trial, Status.COMPLETE, metrics=metrics, fields=good[0].fields, seconds=seconds,
-                   started=ordered[0].started, worker=good[0].worker)  # fmt: skip
+    return replace(good[0], replicate=0, metrics=metrics, seconds=seconds, started=ordered[0].started)
 
 
 def standard_errors(outcomes: Sequence[Outcome]) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """The part of a study spec that names the simulator."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from prefect_simopt.problems import wrong_at
 
@@ -165,8 +165,16 @@ class CommandSimulator(_Config):
         return self
 
 
-SimulatorConfig = Annotated[PythonSimulator | CommandSimulator, Field(discriminator="type")]
-"""Any simulator, told apart by `type`."""
+def _with_type(value: Any) -> Any:
+    if isinstance(value, dict) and "type" not in value:
+        return {"type": "command" if "command" in value else "python", **value}
+    return value
+
+
+SimulatorConfig = Annotated[
+    Annotated[PythonSimulator | CommandSimulator, Field(discriminator="type")], BeforeValidator(_with_type)
+]
+"""Any simulator, told apart by `type`; left out, it is a command where there is one and Python elsewhere."""
 
 
 def _inside(path: str) -> str:
