@@ -1,0 +1,67 @@
+"""Outcomes as objects of the store: what a simulator's process leaves behind before it reports.
+
+One object holds the outcomes of a group of runs, one line each. A line carries the SHA-256 of its own outcome, so
+that a damaged one is found alone. The object's name says which trials it is about: `<first>-<last>-<random>.jsonl`.
+"""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from prefect_simopt.trial import Outcome
+
+__all__ = ["FOLDER", "decode_outcomes", "encode_outcomes", "outcomes_name", "trial_range"]
+
+FOLDER = "outcomes"
+_NAME = re.compile(r"(\d+)-(\d+)-[0-9a-f]+\.jsonl")
+_HEAD = b'{"sha256":"'
+_MIDDLE = b'","outcome":'
+
+
+def outcomes_name(outcomes: Sequence[Outcome]) -> str:
+    """A new name for the object of these outcomes."""
+    trials = [outcome.trial for outcome in outcomes]
+    return f"{min(trials):08d}-{max(trials):08d}-{secrets.token_hex(6)}.jsonl"
+
+
+def trial_range(name: str) -> range | None:
+    """The trials among which those of an object are, by its name; None for a name of another kind."""
+    match = _NAME.fullmatch(name)
+    return range(int(match[1]), int(match[2]) + 1) if match else None
+
+
+def encode_outcomes(outcomes: Sequence[Outcome]) -> bytes:
+    """The object's bytes."""
+    lines = []
+    for outcome in outcomes:
+        body = _body(outcome.to_json())
+        lines.append(_HEAD + hashlib.sha256(body).hexdigest().encode() + _MIDDLE + body + b"}\n")
+    return b"".join(lines)
+
+
+def decode_outcomes(data: bytes) -> tuple[list[Outcome], list[bytes]]:
+    """The outcomes whose digests match, and the lines that are damaged."""
+    good, damaged = [], []
+    start = len(_HEAD) + 64 + len(_MIDDLE)
+    for line in data.splitlines():
+        body = line[start:-1]
+        if line == _HEAD + hashlib.sha256(body).hexdigest().encode() + _MIDDLE + body + b"}":
+            good.append(Outcome.from_json(orjson.loads(body)))
+        else:
+            damaged.append(line)
+    return good, damaged
+
+
+def _body(document: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:  # a message or output with half a surrogate pair, which UTF-8 does not have
+        readable = {
+            name: value.encode(errors="replace").decode() if isinstance(value, str) else value
+            for name, value in document.items()
+        }
+        return orjson.dumps(readable, option=orjson.OPT_SERIALIZE_NUMPY)
