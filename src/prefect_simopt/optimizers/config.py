@@ -69,10 +69,13 @@ class SAConfig(_Config):
         default=None, description="Walkers, which is also the size of a generation; left out, as compute suggests."
     )
     temperature: float = Field(
-        default=1.0, gt=0, le=1000, description="First temperature, in standard deviations of the first values."
+        default=1.0,
+        gt=0,
+        le=1000,
+        description="First temperature, as a multiple of the first values' median minus best.",
     )
     cooling: float = Field(
-        default=0.93, gt=0, lt=1, description="Factor by which the temperature falls with every generation."
+        default=0.85, gt=0, lt=1, description="Factor by which the temperature falls with every generation."
     )
     step: float = Field(
         default=0.2, gt=0, le=1, description="First step along one parameter, as a share of its range; adapts itself."
@@ -101,7 +104,7 @@ class LHSConfig(_Config):
     points: int | None = Field(
         default=None,
         ge=2,
-        le=1_000_000,
+        le=100_000,
         description="Points of one hypercube, best the number of trials; left out, one hypercube a generation.",
     )
 

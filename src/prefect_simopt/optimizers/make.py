@@ -1,0 +1,92 @@
+"""Any optimizer, from its configuration or from its state."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from prefect_simopt.errors import Problem, SpecError
+from prefect_simopt.optimizers.base import Optimizer
+from prefect_simopt.optimizers.config import OptimizerConfig
+from prefect_simopt.optimizers.engine import Engine
+from prefect_simopt.optimizers.ga import GA
+from prefect_simopt.optimizers.grid import Grid
+from prefect_simopt.optimizers.lhs import LHS
+from prefect_simopt.optimizers.pso import PSO
+from prefect_simopt.optimizers.random_sampling import Random
+from prefect_simopt.optimizers.sa import SA
+from prefect_simopt.optimizers.sobol import Sobol
+from prefect_simopt.space import Space
+
+__all__ = ["ENGINES", "make_optimizer", "optimizer_from_state"]
+
+ENGINES: dict[str, type[Engine]] = {
+    "pso": PSO,
+    "ga": GA,
+    "sa": SA,
+    "random": Random,
+    "sobol": Sobol,
+    "lhs": LHS,
+    "grid": Grid,
+}
+"""The engine of each `type` of configuration."""
+
+
+def make_optimizer(
+    config: Any, space: Space | Sequence[Any], seed: int = 7, objectives: int = 1, batch: int = 16
+) -> Optimizer:
+    """Make an optimizer.
+
+    Args:
+        config: the name of an optimizer, a dict as in the study spec, or the model.
+        space: the space, or a list of parameters or of dicts of their fields.
+        seed: of all its random numbers, 0 or above.
+        objectives: how many values each point has.
+        batch: size of a generation, where the configuration does not give one.
+
+    Raises:
+        SpecError: the configuration is wrong, or the optimizer takes fewer objectives; a `ValueError` too.
+
+    Example:
+        ```python
+        optimizer = make_optimizer({"type": "pso", "population": 16}, [Float("x", -5, 5), Float("y", -5, 5)])
+        ids, x = optimizer.ask(16)
+        optimizer.tell(ids, (x**2).sum(axis=1))
+        ```
+    """
+    model = _model({"type": config} if isinstance(config, str) else config)
+    engine = ENGINES[model.type]
+    if objectives > 1 and not engine.several_objectives:
+        able = ", ".join(name for name, each in ENGINES.items() if each.several_objectives)
+        problem = f"{model.type} takes one objective, not {objectives}; these take several: {able}"
+        raise SpecError([Problem("optimizer.type", problem)])
+    place = space if isinstance(space, Space) else Space(space)
+    return engine(model, place, seed=seed, objectives=objectives, batch=batch)
+
+
+def optimizer_from_state(state: Mapping[str, Any]) -> Optimizer:
+    """The optimizer that `state` was taken from, of whatever type.
+
+    Raises:
+        ValueError: the state is of a type or format that this version does not know.
+    """
+    kind = state.get("config", {}).get("type")
+    if kind not in ENGINES:
+        raise ValueError(f"this is the state of the optimizer {kind!r}; this version knows {', '.join(ENGINES)}")
+    return ENGINES[kind].from_state(dict(state))
+
+
+def _model(config: Any) -> Any:
+    try:
+        return _adapter().validate_python(config)
+    except ValidationError as error:
+        raise SpecError([
+            Problem(".".join(["optimizer", *map(str, detail["loc"][1:])]), detail["msg"], repr(detail["input"]))
+            for detail in error.errors(include_url=False)
+        ]) from None  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _adapter() -> TypeAdapter[Any]:
+    return TypeAdapter(OptimizerConfig)
