@@ -40,7 +40,7 @@ _HOMES = {
     "simulator": "prefect_simopt.simulators.contract",
 }
 
-__all__ = [*sorted(_HOMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

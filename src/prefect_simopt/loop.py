@@ -6,7 +6,7 @@ numbers, so that neither the number of workers nor an interruption changes which
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -30,6 +30,8 @@ Array = npt.NDArray[np.float64]
 __all__ = ["Ending", "Observer", "Progress", "Search"]
 
 FEWEST = 10  # trials before a failure rate means anything
+RECORD_SECONDS = 1.0  # trials of a long generation are recorded at least this often
+SAMPLES = 256  # points of a generation, for samplers, which learn nothing from the one before
 CHECKPOINT_SECONDS = 1.0  # replaying the tells since the last checkpoint never takes longer than about this
 
 
@@ -107,6 +109,7 @@ class Search:
         batch_rows: rows in each call of a batch simulator, 0 for other simulators.
         observers: who wants to see it.
         stop: set it to end the search early, from any thread or a signal handler.
+        flush: brings the store's arrays up to date; `record.flush`, or a tracked form of it.
     """
 
     spec: StudySpec
@@ -115,6 +118,7 @@ class Search:
     batch_rows: int = 0
     observers: Sequence[Observer] = ()
     stop: StopRequest = field(default_factory=StopRequest)
+    flush: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         self.space = self.spec.make_space()
@@ -123,7 +127,16 @@ class Search:
         self.optimizer: Optimizer = make_optimizer(
             self.spec.optimizer, self.space, seed=self.spec.seed, objectives=len(self.spec.objectives)
         )
+        if not self.optimizer.adaptive:
+            self.optimizer = make_optimizer(
+                self.spec.optimizer,
+                self.space,
+                seed=self.spec.seed,
+                objectives=len(self.spec.objectives),
+                batch=self.spec.budget.trials,
+            )
 
+        self._flush = self.flush or self.record.flush
         self.evaluation = Evaluation(self.spec.compute, self.compute, self.batch_rows, self.record.attempted, self.stop)
 
     def run(self) -> Ending:
@@ -132,8 +145,10 @@ class Search:
         Raises:
             StoreError: the store failed for good. Everything recorded so far is whole; run it again to go on.
         """
-        started, earlier = time.monotonic(), 0.0
+        started = time.monotonic()
         pending = self._restore()
+        if self.record.created:
+            self._checkpoint()  # holds the sampler's plan, which a budget that grows later must not change
         earlier = self.progress.seconds
         checkpointed = time.monotonic()
         waiting = {(outcome.trial, outcome.replicate): outcome for outcome in self.record.collect()}
@@ -146,14 +161,13 @@ class Search:
             number = runs[0].generation
             for observer in self.observers:
                 observer.generation_started(number, len(runs) // self.spec.replicates)
-            trials, outcomes = self._evaluate(runs, known, waiting)
-            self.record.told([trial for trial in trials if trial.number not in known], outcomes)
+            trials = self._evaluate(runs, known, waiting)
             if len(trials) < len(runs) // self.spec.replicates:
                 ending = Ending.INTERRUPTED
                 break
             self._tell(trials)
             self.progress.seconds = earlier + time.monotonic() - started
-            self.record.flush()
+            self._flush()
             if time.monotonic() - checkpointed > CHECKPOINT_SECONDS:
                 self._checkpoint()
                 checkpointed = time.monotonic()
@@ -183,7 +197,8 @@ class Search:
 
     def _ask(self) -> tuple[list[Run], dict[int, Trial]]:
         """The next generation's runs, recorded."""
-        ids, x = self.optimizer.ask(min(self.optimizer.batch, self.spec.budget.trials - self.progress.told))
+        size = self.optimizer.batch if self.optimizer.adaptive else min(self.optimizer.batch, SAMPLES)
+        ids, x = self.optimizer.ask(min(size, self.spec.budget.trials - self.progress.told))
         points = self.space.decode(x)
         runs = self._runs(self.progress.generations, ids.tolist(), points)
         if runs:
@@ -202,37 +217,38 @@ class Search:
         ]  # fmt: skip
 
     def _evaluate(
-        self, runs: Sequence[Run], known: dict[int, Trial], waiting: dict[tuple[int, int], Outcome]
-    ) -> tuple[list[Trial], list[Outcome]]:
-        """The trials of a generation that have ended, in order, and the outcomes that are new to the ledger."""
+        self, runs: Sequence[Run], known: Mapping[int, Trial], waiting: dict[tuple[int, int], Outcome]
+    ) -> list[Trial]:
+        """The trials of a generation that have ended, in order, all of them recorded."""
         replicates = self.spec.replicates
+        first = {run.trial: run for run in reversed(runs)}
         ready = [waiting.pop((run.trial, run.replicate)) for run in runs if (run.trial, run.replicate) in waiting]
-        by_trial: dict[int, list[Outcome]] = {}
+        groups: dict[int, list[Outcome]] = {}
         trials = dict(known)
-        new: list[Outcome] = []
+        fresh: list[tuple[Trial, list[Outcome]]] = []
+        recorded = time.monotonic()
         for outcome in self.evaluation.run(runs, ready, known):
-            new.append(outcome)
-            group = by_trial.setdefault(outcome.trial, [])
+            group = groups.setdefault(outcome.trial, [])
             group.append(outcome)
             if len(group) == replicates:
-                row = (outcome.trial - runs[0].trial) * replicates
-                trials[outcome.trial] = trial = self._trial(runs[row], group)
+                trial = trials[outcome.trial] = _trial(first[outcome.trial], groups.pop(outcome.trial))
+                fresh.append((trial, group))
                 for observer in self.observers:
                     observer.trial_ended(trial)
-        return [trials[number] for number in sorted(trials)], new
-
-    def _trial(self, run: Run, outcomes: Sequence[Outcome]) -> Trial:
-        merged = merge(outcomes)
-        return Trial(
-            run.trial, run.parameters, merged.status, merged.metrics, merged.fields, standard_errors(outcomes), run.seed,
-            run.generation, merged.batch, merged.seconds, merged.reason, merged.message, merged.output, merged.cached,
-        )  # fmt: skip
+                if time.monotonic() - recorded > RECORD_SECONDS:
+                    self.record.told(fresh)
+                    self._flush()
+                    fresh, recorded = [], time.monotonic()
+        self.record.told(fresh)
+        return [trials[number] for number in sorted(trials)]
 
     def _tell(self, trials: Iterable[Trial]) -> None:
         """Tell the optimizer a whole generation and count it."""
         ordered = list(trials)
         values = np.array([self.scale.values(trial) for trial in ordered])
-        violations = np.array([self.scale.violation(trial) for trial in ordered])
+        violations = np.array(
+            [0.0 if trial.status is Status.FAILED else self.scale.violation(trial) for trial in ordered]
+        )
         self.optimizer.tell(
             [trial.number for trial in ordered], values[:, 0] if values.shape[1] == 1 else values, violations
         )
@@ -246,7 +262,7 @@ class Search:
             name: getattr(progress, name)
             for name in ("complete", "failed", "cached", "generations", "seconds", "stale")
         }
-        best = [trial.number for trial in progress.ranking.pareto]
+        best = [[trial.number, trial.parameters, trial.metrics] for trial in progress.ranking.pareto]
         self.record.save_checkpoint(
             dump_state({"optimizer": self.optimizer.state(), "progress": counters, "best": best})
         )
@@ -260,19 +276,19 @@ class Search:
             self.optimizer = optimizer_from_state(state["optimizer"])
             for name, value in state["progress"].items():
                 setattr(self.progress, name, value)
-            for number in state["best"]:
-                self.progress.ranking.add(self.record.trial(number))
+            for number, parameters, metrics in state["best"]:
+                self.progress.ranking.add(Trial(number, parameters, Status.COMPLETE, metrics))
         pending: tuple[list[Run], dict[int, Trial]] | None = None
         for generation in self.record.history(after):
             if pending is not None:
                 raise CorruptionError(
-                    "the ledger asks for a generation before the one before it has ended; run `simopt verify`"
+                    "the ledger asks for a generation before the last one has ended; run `simopt verify`"
                 )
             ids, x = self.optimizer.ask(len(generation.trials))
             if ids.tolist() != generation.trials or not np.array_equal(self._numbers(x), generation.parameters):
                 raise CorruptionError(
-                    f"generation {generation.number} cannot be replayed: the optimizer now asks for other points than the "
-                    "ledger holds. Was the study written by another version? Run it under a new name with --new."
+                    f"generation {generation.number} cannot be replayed: the optimizer now asks for other points than "
+                    "the ledger holds. Was the study written by another version? Run it under a new name with --new."
                 )
             if len(generation.told) == len(generation.trials):
                 self._tell([generation.told[number] for number in generation.trials])
@@ -284,3 +300,23 @@ class Search:
         self, x: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         return np.array([self.space.to_numbers(point) for point in self.space.decode(x)])
+
+
+def _trial(run: Run, outcomes: Sequence[Outcome]) -> Trial:
+    merged = merge(outcomes)
+    return Trial(
+        number=run.trial,
+        parameters=run.parameters,
+        status=merged.status,
+        metrics=merged.metrics,
+        fields=merged.fields,
+        errors=standard_errors(outcomes),
+        seed=run.seed,
+        generation=run.generation,
+        batch=merged.batch,
+        seconds=merged.seconds,
+        reason=merged.reason,
+        message=merged.message,
+        output=merged.output,
+        cached=merged.cached,
+    )

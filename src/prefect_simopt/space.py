@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from prefect_simopt.errors import Problem, SpecError
 from prefect_simopt.problems import wrong_at
 from prefect_simopt.relations import Relation
 
@@ -73,6 +74,22 @@ class _Parameter(BaseModel):
     def encode(self, values: Sequence[Any]) -> Array:
         """Coordinates, shape (n,), that `decode` turns into `values`: exactly for discrete parameters."""
         raise NotImplementedError
+
+    def check(self, value: Any) -> Any:
+        """The value as the simulator gets it.
+
+        Raises:
+            SpecError: it is not one that the parameter can have; the message says which are.
+        """
+        if isinstance(value, str | bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise SpecError([Problem(self.name, "must be a number", repr(value))])
+        (x,) = self.encode([value])
+        (nearest,) = self.decode(np.array([x])).tolist()
+        if not math.isclose(nearest, value, rel_tol=1e-9, abs_tol=1e-12):
+            raise SpecError(
+                [Problem(self.name, f"is outside the space; the nearest value in it is {nearest!r}", repr(value))]
+            )
+        return type(nearest)(value)
 
     def to_number(self, value: Any) -> float:
         """The value as stored in the array `parameters`: itself, or the index of a choice."""
@@ -226,6 +243,17 @@ class Categorical(_Parameter):
     def encode(self, values: Sequence[Any]) -> Array:
         """Coordinates, shape (n,), of the choices."""
         return (np.array([self.to_number(value) for value in values]) + 0.5) / self.levels
+
+    def check(self, value: Any) -> Any:
+        """The choice.
+
+        Raises:
+            SpecError: it is none of the choices.
+        """
+        if value not in self.choices:
+            allowed = ", ".join(map(repr, self.choices))
+            raise SpecError([Problem(self.name, f"must be one of {allowed}", repr(value))])
+        return value
 
     def to_number(self, value: Any) -> float:
         """The index of a choice."""

@@ -12,7 +12,7 @@ from prefect_simopt.errors import Problem, SpecError
 from prefect_simopt.problems import problems_of
 from prefect_simopt.spec import StudySpec
 
-__all__ = ["load_document", "load_spec", "make_spec", "override"]
+__all__ = ["load_document", "load_spec", "make_spec", "override", "parse_value"]
 
 _MAX_BYTES = 4 * 2**20
 _MAX_NODES = 1_000_000  # after aliases are written out
@@ -85,6 +85,15 @@ def load_document(path: str | Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SpecError("a study file is a mapping that begins with `name: ...`; `simopt init DIR` writes one", source)
     return document
+
+
+def parse_value(text: str, source: str) -> Any:
+    """One YAML value, as in `--set` and `--param`.
+
+    Raises:
+        SpecError: it is no YAML.
+    """
+    return _parse(text, source)
 
 
 def _parse(data: bytes | str, source: str) -> Any:
@@ -161,7 +170,7 @@ def make_spec(document: Mapping[str, Any], source: str = "", directory: str | Pa
     Args:
         document: plain Python values.
         source: where it came from, for messages.
-        directory: folder that the simulator's relative paths start from, unless the document names one.
+        directory: folder that the simulator's relative paths start from; the document may name one below it.
 
     Raises:
         SpecError: with every problem that was found.
@@ -172,8 +181,9 @@ def make_spec(document: Mapping[str, Any], source: str = "", directory: str | Pa
         raise SpecError(problems_of(error, StudySpec), source) from None
     except RecursionError:
         raise SpecError("nested too deeply", source) from None
-    if directory is not None and spec.simulator.directory is None:
-        simulator = spec.simulator.model_copy(update={"directory": str(directory)})
+    if directory is not None:
+        folder = Path(directory) / (spec.simulator.directory or "")
+        simulator = spec.simulator.model_copy(update={"directory": str(folder)})
         spec = spec.model_copy(update={"simulator": simulator})
     return spec
 

@@ -92,7 +92,9 @@ class MetricSource(_Config):
 class FieldSource(_Config):
     """A file that a program leaves behind, read as an array: .npy, .npz, .csv, .h5/.hdf5 or .zarr."""
 
-    name: Name = Field(description="Name of the field.")
+    name: str = Field(
+        description="Name of the field: letters, digits, dashes and underscores.", pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}$"
+    )
     file: str = Field(description="File in the trial's directory.")
     dataset: str | None = Field(default=None, description="Array inside an .npz, HDF5 or Zarr file.")
     dims: list[Name] = Field(default_factory=list, description="Names of the axes.")

@@ -1,0 +1,57 @@
+# One command a chore. `make demo` and `make test` need Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+OUTPUT ?= studies
+
+.PHONY: demo test test-slow test-s3 lint format types docs bench up down wheel constraints clean
+.DEFAULT_GOAL := demo
+
+$(READY): pyproject.toml requirements/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements/constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(READY)          ## the coating study: create the environment, run it, say where to look
+	$(BIN)/python examples/demo.py
+
+test: $(READY)          ## everything that is not slow
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-slow: $(READY)     ## the suites that take minutes
+	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY)         ## the installed layout, by links, for a checker that cannot follow the mapping of folders
+	rm -rf build/types && mkdir -p build/types/prefect_simopt
+	for part in src/prefect_simopt/* flows tasks blocks deployments; do ln -s "$(CURDIR)/$$part" build/types/prefect_simopt/; done
+	MYPYPATH=build/types $(BIN)/mypy -p prefect_simopt
+
+bench: $(READY)         ## the figures of docs/benchmarks.md
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+up: $(READY)            ## a Prefect server, a work pool, a worker and our deployments, on loopback
+	$(BIN)/python -m prefect_simopt.deployments.up
+
+down:
+	$(BIN)/python -m prefect_simopt.deployments.down
+
+wheel: $(READY)         ## sdist, the wheel built from it, and a clean environment that imports every module
+	$(BIN)/python tests/packaging/check_wheel.py
+
+constraints: $(READY)   ## pins everything that the environment installs
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+	  --no-emit-index-url --no-annotate --no-header -o requirements/constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

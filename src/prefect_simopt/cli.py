@@ -1,0 +1,195 @@
+"""The console script `simopt`.
+
+Exit codes: 0 done; 2 the input is wrong and nothing was run; 3 the study failed; 130 interrupted, resumable.
+Messages for people go to standard error; results go to standard output.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from prefect_simopt.errors import (
+    CorruptionError,
+    LeaseError,
+    SimoptError,
+    SimulatorError,
+    SpecError,
+    StoreError,
+    StudyConflictError,
+    StudyFailedError,
+    StudyInterrupted,
+)
+
+__all__ = ["main"]
+
+DONE, WRONG_INPUT, FAILED, INTERRUPTED = 0, 2, 3, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except (SpecError, SimulatorError, StudyConflictError, LeaseError) as error:
+        return _fail(error, WRONG_INPUT)
+    except StudyInterrupted as error:
+        return _fail(error, INTERRUPTED)
+    except (StudyFailedError, CorruptionError) as error:
+        return _fail(error, FAILED)
+    except StoreError as error:
+        return _fail(error, FAILED if getattr(arguments, "began", False) else WRONG_INPUT)
+    except SimoptError as error:
+        return _fail(error, FAILED)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _fail(message: object, code: int) -> int:
+    print(f"simopt: {message}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"simopt: {message}; `{self.prog} --help` shows what there is", file=sys.stderr)
+        raise SystemExit(WRONG_INPUT)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="simopt", description="Simulation-based optimization, tracked by Prefect.")
+    parser.add_argument("--version", action="version", version=_Version())
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        sub.set_defaults(command=function)
+        return sub
+
+    def file(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("study", metavar="STUDY.yaml", help="study file")
+        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as budget.trials=50")
+        sub.add_argument("--store", metavar="URL", help="folder or s3://bucket/prefix that takes the spec's place")
+
+    run = command("run", _run, "run a study, or go on with it")
+    file(run)
+    run.add_argument(
+        "--new", nargs="?", const="", metavar="NAME", help="as a new study: under NAME, or the next free name"
+    )
+    run.add_argument("--no-cache", action="store_true", help="run every trial, also those whose result is known")
+    run.add_argument("--json", action="store_true", help="print one JSON object")
+    run.add_argument("--untracked", action="store_true", help="without Prefect")
+
+    simulate = command("simulate", _simulate, "run the simulator once")
+    file(simulate)
+    simulate.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="value of a parameter")
+    simulate.add_argument("--json", action="store_true", help="print one JSON object")
+
+    validate = command("validate", _validate, "check a study file and its simulator; runs and writes nothing")
+    file(validate)
+
+    show = command("show", _show, "show how a study stands")
+    show.add_argument("study", metavar="STUDY", help="path or URL of a study")
+    show.add_argument("--json", action="store_true", help="print one JSON object")
+
+    verify = command("verify", _verify, "check every digest of a study and the chain of its ledger")
+    verify.add_argument("study", metavar="STUDY", help="path or URL of a study")
+    verify.add_argument("--repair", action="store_true", help="drop what is damaged, so that a resume runs it again")
+
+    init = command("init", _init, "write a study to start from")
+    init.add_argument("directory", metavar="DIR", help="new or empty folder")
+    return parser
+
+
+class _Version:
+    """Looks the version up only when it is printed."""
+
+    def __mod__(self, _: object) -> str:
+        from importlib.metadata import version
+
+        return version("prefect-simopt")
+
+
+def _load(arguments: argparse.Namespace) -> Any:
+    from prefect_simopt.specfile import load_spec
+
+    extra = [f"store={arguments.store}"] if arguments.store else []
+    if getattr(arguments, "no_cache", False):
+        extra.append("cache=false")
+    return load_spec(arguments.study, [*arguments.set, *extra])
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from prefect_simopt.running import run_study
+
+    return run_study(arguments, _load(arguments))
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from prefect_simopt.running import simulate_once
+
+    return simulate_once(arguments, _load(arguments))
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from prefect_simopt.simulators.local import LocalCompute
+
+    spec = _load(arguments)
+    compute = LocalCompute(
+        spec.simulator, names=[parameter.name for parameter in spec.space], workers=1, timeout=spec.compute.timeout
+    )
+    try:
+        compute.start()
+    finally:
+        compute.close()
+    print(f"{arguments.study}: valid: {len(spec.space)} parameters, {spec.optimizer.type}, {spec.budget.trials} trials")
+    return DONE
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from prefect_simopt.api import load_study
+    from prefect_simopt.summary import sentence, summarize
+
+    summary = summarize(load_study(arguments.study))
+    print_summary(summary, arguments.json, sentence)
+    return DONE
+
+
+def print_summary(summary: dict[str, Any], as_json: bool, sentence: Callable[[dict[str, Any]], str]) -> None:
+    """Print a summary as the last line of standard output."""
+    import orjson
+
+    print(orjson.dumps(summary).decode() if as_json else sentence(summary), flush=True)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from prefect_simopt.api import load_study
+    from prefect_simopt.verify import repair, verify
+
+    study = load_study(arguments.study)
+    findings = verify(study)
+    for finding in findings:
+        print(finding)
+    if not findings:
+        print(f"{study.name}: every digest and the ledger's chain are as written")
+        return DONE
+    if arguments.repair:
+        repair(study)
+        print(f"{study.name}: dropped what was damaged; run the study again to have it simulated again")
+        return DONE
+    print(f"simopt: {len(findings)} damaged; `simopt verify --repair {arguments.study}` drops them", file=sys.stderr)
+    return FAILED
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from prefect_simopt.starter import write_starter
+
+    folder = Path(arguments.directory)
+    write_starter(folder)
+    print(f"wrote {folder / 'study.yaml'} and {folder / 'simulator.py'}; now: simopt run {folder / 'study.yaml'}")
+    return DONE

@@ -1,0 +1,181 @@
+"""What `simopt run` and `simopt simulate` do, with Prefect and without."""
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect_simopt.api import check_answer
+from prefect_simopt.errors import Problem, SpecError, StoreError, StudyInterrupted
+from prefect_simopt.loop import Ending
+from prefect_simopt.session import open_session, study_location
+from prefect_simopt.spec import StudySpec
+from prefect_simopt.specfile import parse_value
+from prefect_simopt.study import Study, open_study
+from prefect_simopt.summary import sentence, summarize
+from prefect_simopt.terminal import Terminal
+
+__all__ = ["run_study", "simulate_once"]
+
+_SERVER_HINT = (
+    "PREFECT_API_URL is not set, so Prefect starts a temporary server, which takes about ten seconds. Two ways around it:"
+    " a server that stays (`make up`, or `prefect server start` and the URL that it prints), or --untracked."
+)
+
+
+def run_study(arguments: argparse.Namespace, spec: StudySpec) -> int:
+    """Run or resume a study and print its summary; returns the exit code."""
+    from prefect_simopt.cli import DONE, print_summary
+
+    if arguments.new is not None:
+        spec = _renamed(spec, arguments.new)
+    options = _options(spec)
+    if (finished := _finished(spec, options)) is not None:
+        print("this study is finished; a larger budget.trials extends it, --new asks again", file=sys.stderr)
+        print_summary(summarize(finished), arguments.json, sentence)
+        check = finished.state
+        return DONE if check == "complete" else _answerless(finished)
+    arguments.began = True
+    if arguments.untracked:
+        _run_untracked(spec, options)
+    else:
+        _run_tracked(spec)
+    print_summary(summarize(_study(spec, options)), arguments.json, sentence)
+    return DONE
+
+
+def _run_untracked(spec: StudySpec, options: Mapping[str, Any]) -> None:
+    with Terminal(spec) as terminal:
+        with open_session(spec, options=options, listener=terminal) as session:
+            ending = session.search(observers=[terminal])
+        terminal.say(f"{spec.name}: {ending}")
+    if ending is Ending.INTERRUPTED:
+        raise StudyInterrupted(f"interrupted; what had ended is recorded. To go on: {_again()}")
+    check_answer(session, _study(spec, options))
+
+
+def _run_tracked(spec: StudySpec) -> None:
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_CLI_COLORS", "false")
+    if not os.environ.get("PREFECT_API_URL"):
+        print(_SERVER_HINT, file=sys.stderr, flush=True)
+    from prefect_simopt.flows.optimize import optimize
+
+    optimize(study=spec)
+
+
+def simulate_once(arguments: argparse.Namespace, spec: StudySpec) -> int:
+    """Run the simulator once, at the given point, and print what came of it; nothing is recorded."""
+    import orjson
+
+    from prefect_simopt.cli import DONE, FAILED
+    from prefect_simopt.seeds import derive_seed
+    from prefect_simopt.simulators.local import LocalCompute
+    from prefect_simopt.storage import StudyLocation
+    from prefect_simopt.trial import Run, Status
+
+    point = _point(spec, arguments.param)
+    with tempfile.TemporaryDirectory(prefix="simopt-") as scratch:
+        compute = LocalCompute(
+            spec.simulator,
+            names=list(point),
+            workers=1,
+            timeout=spec.compute.timeout,
+            metrics=spec.metrics,
+        )
+        try:
+            compute.start()
+            compute.attach(StudyLocation(str(Path(scratch) / "study"), {}), 1)
+            (outcome,) = compute.submit([Run(0, point, derive_seed(spec.seed, 0))]).result()
+        finally:
+            compute.close()
+    document = {
+        "parameters": point,
+        "status": outcome.status.name.lower(),
+        "metrics": dict(outcome.metrics),
+        "fields": dict(outcome.fields),
+        "seconds": outcome.seconds,
+    }
+    if outcome.status is not Status.COMPLETE:
+        document |= {"reason": str(outcome.reason), "message": outcome.message, "output": outcome.output}
+    if arguments.json:
+        print(orjson.dumps(document).decode())
+    else:
+        for name, value in outcome.metrics.items():
+            print(f"{name} = {value:.10g}")
+    if outcome.status is not Status.COMPLETE:
+        print(f"simopt: the simulator failed ({outcome.reason}): {outcome.message}\n{outcome.output}", file=sys.stderr)
+        return FAILED
+    return DONE
+
+
+def _point(spec: StudySpec, assignments: list[str]) -> dict[str, Any]:
+    """The values of all parameters, checked against the space."""
+    parameters = {parameter.name: parameter for parameter in spec.space}
+    point: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or name not in parameters:
+            raise SpecError(
+                f"--param takes NAME=VALUE with a name of the space ({', '.join(parameters)}), not {assignment!r}"
+            )
+        point[name] = parameters[name].check(parse_value(text, f"--param {name}"))
+    if missing := [name for name in parameters if name not in point]:
+        raise SpecError([Problem(f"--param {name}", "is missing: every parameter needs a value") for name in missing])
+    return {name: point[name] for name in parameters}
+
+
+def _options(spec: StudySpec) -> dict[str, Any]:
+    """Storage options of the spec's store block, if it names one; importing Prefect only then."""
+    if spec.store.block is None:
+        return {}
+    from prefect_simopt.blocks import StudyStore
+
+    return dict(StudyStore.load(spec.store.block).options())
+
+
+def _study(spec: StudySpec, options: Mapping[str, Any]) -> Study:
+    return open_study(study_location(spec, options).url, options)
+
+
+def _finished(spec: StudySpec, options: Mapping[str, Any]) -> Study | None:
+    """The study, when it has ended and the spec asks nothing more."""
+    try:
+        study = _study(spec, options)
+    except StoreError:
+        return None
+    stored = StudySpec.model_validate(study.spec)
+    same = stored.question == spec.question and stored.budget == spec.budget
+    return study if same and study.state in ("complete", "failed") else None
+
+
+def _answerless(study: Study) -> int:
+    from prefect_simopt.cli import FAILED
+
+    print(f"simopt: {study.verdict}", file=sys.stderr)
+    return FAILED
+
+
+def _renamed(spec: StudySpec, name: str) -> StudySpec:
+    """The spec under the given name, or under the next free one: bowl-2, bowl-3 and so on."""
+    options = _options(spec)
+    stem, number = re.sub(r"-\d+$", "", spec.name), 1
+    while not name:
+        candidate = spec.model_copy(update={"name": f"{stem}-{number}" if number > 1 else spec.name})
+        try:
+            _study(candidate, options)
+        except StoreError:
+            name = candidate.name
+        number += 1
+    return StudySpec.model_validate({**spec.document(), "name": name})
+
+
+def _again() -> str:
+    import shlex
+
+    return shlex.join(["simopt", *sys.argv[1:]])

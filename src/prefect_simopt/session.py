@@ -1,0 +1,123 @@
+"""A study opened to be worked on: its simulators started, its record held, its search one call away."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect_simopt.compute import Compute, Listener
+from prefect_simopt.evaluation import StopRequest
+from prefect_simopt.loop import Ending, Observer, Search
+from prefect_simopt.record import Record
+from prefect_simopt.signals import stop_on_signals
+from prefect_simopt.simulators.local import LocalCompute
+from prefect_simopt.spec import StudySpec
+from prefect_simopt.storage import StudyLocation
+from prefect_simopt.versions import provenance
+
+__all__ = ["Session", "carried_function", "open_session", "study_location"]
+
+carried_function: ContextVar[Callable[..., Any] | None] = ContextVar("carried_function", default=None)
+"""A simulator without an importable name, on its way to `open_session` through code that only carries specs."""
+
+
+@dataclass
+class Session:
+    """An open study.
+
+    Attributes:
+        spec: the question.
+        location: where the study lives.
+        record: its record, of which this process is the only writer.
+        compute: its simulators, started.
+        batch_rows: rows in each call of a batch simulator, 0 for others.
+        stop: set it to end the search early.
+        ending: why the search ended; None before.
+        seconds: time since the session was opened, up to the end of its search.
+    """
+
+    spec: StudySpec
+    location: StudyLocation
+    record: Record
+    compute: LocalCompute
+    batch_rows: int
+    stop: StopRequest = field(default_factory=StopRequest)
+    ending: Ending | None = None
+
+    def search(
+        self,
+        compute: Compute | None = None,
+        observers: Sequence[Observer] = (),
+        flush: Callable[[], None] | None = None,
+    ) -> Ending:
+        """Search to the end.
+
+        Args:
+            compute: takes the place of the session's own, to track batches for example.
+            observers: who wants to see it.
+            flush: takes the place of `record.flush`, to track that as well.
+        """
+        search = Search(
+            self.spec,
+            self.record,
+            compute or self.compute,
+            self.batch_rows,
+            observers,
+            self.stop,
+            flush or self.record.flush,
+        )
+        self.ending = search.run()
+        return self.ending
+
+
+def study_location(spec: StudySpec, options: Mapping[str, Any] | None = None) -> StudyLocation:
+    """Where the spec's study lives."""
+    return StudyLocation(f"{spec.store.url.rstrip('/')}/{spec.name}", dict(options or {}))
+
+
+@contextmanager
+def open_session(
+    spec: StudySpec,
+    *,
+    options: Mapping[str, Any] | None = None,
+    function: Callable[..., Any] | None = None,
+    listener: Listener | None = None,
+) -> Iterator[Session]:
+    """Start the simulators, then open the record; closes both on the way out, whatever happens.
+
+    Args:
+        spec: the question.
+        options: how to reach the store: s3fs's storage options, credentials among them.
+        function: the simulator itself, when it has no importable name (a notebook's function).
+        listener: hears what simulators print and how far they are.
+
+    Raises:
+        SimulatorError: the simulator cannot be started; nothing was written.
+        StudyConflictError: the store holds another study of this name.
+        LeaseError: another process is writing this study.
+        StoreError: the store cannot be read or written.
+    """
+    location = study_location(spec, options)
+    with ExitStack() as stack:
+        compute = LocalCompute(
+            spec.simulator,
+            names=[parameter.name for parameter in spec.space],
+            workers=spec.compute.workers,
+            timeout=spec.compute.timeout,
+            metrics=spec.metrics,
+            function=function or carried_function.get(),
+            listener=listener,
+        )
+        stack.callback(compute.close)
+        info = compute.start()
+        record = Record.open(
+            location,
+            spec=spec,
+            provenance={**provenance(), "simulator": info.identity},
+        )
+        stack.callback(lambda: record.close(session.ending.name.lower() if session.ending else "interrupted"))
+        compute.attach(location, record.capacity)
+        session = Session(spec, location, record, compute, info.batch_rows)
+        stack.enter_context(stop_on_signals(session.stop, compute.close))
+        yield session

@@ -1,0 +1,45 @@
+"""Ctrl-C and SIGTERM: the first asks the search to stop, the second ends the process at once."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from prefect_simopt.evaluation import StopRequest
+
+__all__ = ["INTERRUPTED", "stop_on_signals"]
+
+INTERRUPTED = 130
+"""Exit code of an interrupted, resumable command."""
+
+
+@contextmanager
+def stop_on_signals(stop: StopRequest, abandon: Callable[[], None]) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM inside the block; does nothing outside the main thread, which alone gets signals.
+
+    Args:
+        stop: set by the first signal.
+        abandon: called by the second, before the process exits with code 130: kills what still runs.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal module's protocol
+        if stop.requested:
+            abandon()
+            os._exit(INTERRUPTED)
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        print(f"{name}: running simulators get {stop.grace:g} s to finish; once more ends at once", file=sys.stderr)
+        stop.set()
+
+    earlier: dict[int, Any] = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
