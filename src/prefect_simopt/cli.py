@@ -63,7 +63,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="simopt", description="Simulation-based optimization, tracked by Prefect.")
-    parser.add_argument("--version", action="version", version=_Version())
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -106,13 +106,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Version:
-    """Looks the version up only when it is printed."""
+class _ShowVersion(argparse.Action):
+    """Looks the version up only when it is asked for."""
 
-    def __mod__(self, _: object) -> str:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        return version("prefect-simopt")
+        print(f"{parser.prog} {version('prefect-simopt')}")
+        parser.exit()
 
 
 def _load(arguments: argparse.Namespace) -> Any:

@@ -71,7 +71,7 @@ class _Parameter(BaseModel):
         """Values at the coordinates `x` of shape (n,), each in [0, 1]."""
         raise NotImplementedError
 
-    def encode(self, values: Sequence[Any]) -> Array:
+    def encode(self, values: Sequence[Any] | npt.NDArray[Any]) -> Array:
         """Coordinates, shape (n,), that `decode` turns into `values`: exactly for discrete parameters."""
         raise NotImplementedError
 
@@ -145,7 +145,7 @@ class Float(_Parameter):
             values = self.low + x * (self.high - self.low)
         return np.clip(values, self.low, self.high)
 
-    def encode(self, values: Sequence[Any]) -> Array:
+    def encode(self, values: Sequence[Any] | npt.NDArray[Any]) -> Array:
         """Coordinates, shape (n,), of the values."""
         given = np.asarray(values, dtype=np.float64)
         if self.step is not None:
@@ -194,7 +194,7 @@ class Int(_Parameter):
             return np.clip(np.rint(np.exp(bottom + x * (top - bottom))).astype(np.int64), self.low, self.high)
         return self.low + self.step * _cell(x, self.levels).astype(np.int64)
 
-    def encode(self, values: Sequence[Any]) -> Array:
+    def encode(self, values: Sequence[Any] | npt.NDArray[Any]) -> Array:
         """Coordinates, shape (n,), of the values."""
         given = np.asarray(values, dtype=np.float64)
         if self.log:
@@ -238,9 +238,9 @@ class Categorical(_Parameter):
         """Choices at the coordinates `x` of shape (n,), each in [0, 1]; dtype object."""
         table = np.empty(self.levels, dtype=object)
         table[:] = self.choices
-        return table[_cell(x, self.levels).astype(np.int64)]  # type: ignore[no-any-return]
+        return table[_cell(x, self.levels).astype(np.int64)]
 
-    def encode(self, values: Sequence[Any]) -> Array:
+    def encode(self, values: Sequence[Any] | npt.NDArray[Any]) -> Array:
         """Coordinates, shape (n,), of the choices."""
         return (np.array([self.to_number(value) for value in values]) + 0.5) / self.levels
 

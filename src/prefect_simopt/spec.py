@@ -221,7 +221,8 @@ class StudySpec(_Config):
     @property
     def metrics(self) -> list[str]:
         """Metrics that every trial must have: those of objectives and constraints, in order, each once."""
-        return list(dict.fromkeys(each.metric for each in (*self.objectives, *self.constraints)))
+        objectives = [each.metric for each in self.objectives]
+        return list(dict.fromkeys(objectives + [each.metric for each in self.constraints]))
 
     def document(self) -> dict[str, Any]:
         """The spec as stored with the study: a JSON document."""
