@@ -12,14 +12,38 @@ from typing import Any
 
 import orjson
 
+from prefect_simopt.storage import StudyLocation
 from prefect_simopt.trial import Outcome
 
-__all__ = ["FOLDER", "decode_outcomes", "encode_outcomes", "outcomes_name", "trial_range"]
+__all__ = ["FOLDER", "OutcomeSink", "decode_outcomes", "encode_outcomes", "outcomes_name", "trial_range"]
 
 FOLDER = "outcomes"
 _NAME = re.compile(r"(\d+)-(\d+)-[0-9a-f]+\.jsonl")
 _HEAD = b'{"sha256":"'
 _MIDDLE = b'","outcome":'
+
+
+class OutcomeSink:
+    """Writes how runs came out. It needs no NumPy, so that a process that only does this starts at once.
+
+    Args:
+        location: of the study.
+
+    Raises:
+        StoreError: from every method, when the store cannot be written.
+    """
+
+    def __init__(self, location: StudyLocation) -> None:
+        self._storage = location.storage()
+
+    def put_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the outcomes of some runs, together in one object. They are durable when this returns."""
+        if outcomes:
+            self._storage.write(f"{FOLDER}/{outcomes_name(outcomes)}", encode_outcomes(outcomes))
+
+    def put_log(self, trial: int, replicate: int, attempt: int, text: bytes) -> None:
+        """Keep what a run printed."""
+        self._storage.write(f"logs/{trial:08d}-{replicate}-{attempt}.txt", text)
 
 
 def outcomes_name(outcomes: Sequence[Outcome]) -> str:

@@ -5,7 +5,7 @@ Imported by every simulator process: NumPy and orjson are all that it costs unti
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,10 +15,9 @@ import orjson
 
 from prefect_simopt.chunks import ChunkArray, array_document, decode, decode_text, dump, encode, encode_text, storable
 from prefect_simopt.errors import StoreError
-from prefect_simopt.outcomes import FOLDER, encode_outcomes, outcomes_name
+from prefect_simopt.outcomes import OutcomeSink
 from prefect_simopt.simulators.contract import Field
 from prefect_simopt.storage import StudyLocation
-from prefect_simopt.trial import Outcome
 
 __all__ = ["TrialSink"]
 
@@ -29,7 +28,7 @@ _TIMES = {"nanoseconds": "ns", "microseconds": "us", "milliseconds": "ms", "seco
           "hours": "h", "days": "d"}  # fmt: skip
 
 
-class TrialSink:
+class TrialSink(OutcomeSink):
     """Writes what simulators produce. One per process; fields of different trials may be put from several threads.
 
     Args:
@@ -41,7 +40,7 @@ class TrialSink:
     """
 
     def __init__(self, location: StudyLocation, capacity: int) -> None:
-        self._storage = location.storage()
+        super().__init__(location)
         self._capacity = capacity
         self._fields: dict[str, dict[str, Any]] = {}
         self._coords: dict[str, npt.NDArray[Any]] = {}
@@ -70,7 +69,7 @@ class TrialSink:
             self._check(name, array, described)
         except ValueError as error:
             raise ValueError(f"field {name}: {error}") from None
-        raw = memoryview(array.reshape(-1).view(np.uint8))
+        raw = array.reshape(-1).view(np.uint8).data
         if array.nbytes < _PARALLEL:
             digest, chunk = hashlib.sha256(raw), encode(array)
         else:
@@ -82,15 +81,6 @@ class TrialSink:
         place = "/".join(["c", str(trial), *("0" for _ in array.shape)])
         self._storage.write(f"fields/{name}/{place}", chunk)
         return digest.hexdigest()
-
-    def put_outcomes(self, outcomes: Sequence[Outcome]) -> None:
-        """Write the outcomes of some runs, together in one object. They are durable when this returns."""
-        if outcomes:
-            self._storage.write(f"{FOLDER}/{outcomes_name(outcomes)}", encode_outcomes(outcomes))
-
-    def put_log(self, trial: int, replicate: int, attempt: int, text: bytes) -> None:
-        """Keep what a run printed."""
-        self._storage.write(f"logs/{trial:08d}-{replicate}-{attempt}.txt", text)
 
     def _check(self, name: str, array: ChunkArray, described: Field) -> None:
         """Create the field's array when it is the first of its name; otherwise it must fit the others."""

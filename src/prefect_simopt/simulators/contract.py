@@ -1,15 +1,16 @@
 """What a Python simulator sees of us: the `simulator` mark, `Result`, `Field` and `Context`. All of it is optional.
 
 A simulator is a function with one keyword per parameter that returns a number (the metric `value`), a dict of
-metrics, or a `Result`. Nothing here imports anything heavier than NumPy, so that a simulator's module stays light.
+metrics, or a `Result`. Nothing here imports anything heavy, NumPy included, so that a simulator's module stays light.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["BATCH_SIZE", "Context", "Field", "Result", "Traits", "simulator", "traits"]
 
@@ -31,10 +32,10 @@ class Field:
         coord_units: units of the coordinates by axis name.
     """
 
-    values: npt.ArrayLike
+    values: "npt.ArrayLike"
     dims: tuple[str, ...] = ()
     unit: str = ""
-    coords: Mapping[str, npt.ArrayLike] = field(default_factory=dict)
+    coords: "Mapping[str, npt.ArrayLike]" = field(default_factory=dict)
     coord_units: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -48,7 +49,7 @@ class Result:
     """
 
     metrics: Mapping[str, Any]
-    fields: Mapping[str, npt.ArrayLike | Field] = field(default_factory=dict)
+    fields: "Mapping[str, npt.ArrayLike | Field]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
