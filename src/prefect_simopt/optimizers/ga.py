@@ -69,7 +69,7 @@ class GA(Population):
         entrants: Ids = self._rng.integers(len(self._x), size=(n, self.config.tournament)).min(axis=1)
         return entrants
 
-    def _update(self, ids: Ids, x: Array, values: Array, violations: Array) -> None:  # noqa: ARG002
+    def _update(self, ids: Ids, x: Array, values: Array, violations: Array) -> None:
         values, violations = np.append(self._values, values), np.append(self._violations, violations)
         best = order(values, violations)[: self.size]
         self._x = np.concatenate([self._x, x])[best]

@@ -21,7 +21,7 @@ def rankable(values: Array, violations: Array) -> tuple[Array, Array]:
         values: shape (n,) or (n, objectives); a trial with any entry that is not finite has failed.
         violations: shape (n,); below 0 counts as 0 and NaN as infinitely far from feasible.
     """
-    failed = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    failed = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     values, violations = values.copy(), np.where(failed | np.isnan(violations), np.inf, np.maximum(violations, 0.0))
     values[failed] = np.inf
     return values, violations

@@ -52,7 +52,7 @@ class SA(Population):
     def _anchors(self, slots: Ids) -> Array:
         return self._x[slots]
 
-    def _move(self, slots: Ids, anchors: Array) -> Array:  # noqa: ARG002
+    def _move(self, slots: Ids, anchors: Array) -> Array:
         lattice, rng = self._placement.lattice, self._rng
         z = rng.standard_normal(anchors.shape)
         y = np.where(lattice.categorical, anchors, reflect(anchors + self._step * z))  # (1)
