@@ -51,11 +51,13 @@ class Repair:
             rows = np.flatnonzero((violation > 0.0) & np.isfinite(violation))
             if not rows.size:
                 break
-            h, y = violation[rows], x[rows]
-            descent = self._descent(y, h)
-            length = np.maximum(np.sqrt((descent**2).sum(axis=1)), 1e-300)
-            way = np.minimum((h / length + _INSIDE) / length, 1e300)
-            x[rows] = self.snap(y + way[:, None] * descent)
+            descent = self._descent(x[rows], violation[rows])
+            steepest = np.abs(descent).max(axis=1)
+            rows, descent, steepest = rows[steepest > 0.0], descent[steepest > 0.0], steepest[steepest > 0.0]
+            direction = descent / steepest[:, None]  # of moderate length, since a violation may be of any size
+            length = np.sqrt((direction**2).sum(axis=1))
+            way = violation[rows] / steepest / length + _INSIDE
+            x[rows] = self.snap(x[rows] + (way / length)[:, None] * direction)
         return x
 
     def _descent(self, x: Array, violation: Array) -> Array:
