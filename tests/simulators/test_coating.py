@@ -79,9 +79,7 @@ def test_row_of_a_batch_is_the_single_evaluation():
 
 def test_materials_may_differ_from_row_to_row():
     choice = np.array(["TiO2", "Ta2O5", "Si3N4", "MgF2"] * 4, dtype=object)
-    found = simulate(t1=np.full(ROWS, 60.0), t2=np.full(ROWS, 90.0), m1=choice, substrate=choice[::-1]).fields[
-        "spectrum"
-    ]
+    result = simulate(t1=np.full(ROWS, 60.0), t2=np.full(ROWS, 90.0), m1=choice, substrate=choice[::-1])
     for row in range(4):
         materials = ["air", "SiO2", choice[row], choice[::-1][row]]
         spectrum = result.fields["spectrum"].values[row]
