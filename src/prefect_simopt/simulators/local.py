@@ -1,0 +1,459 @@
+"""Simulators as processes of this machine: the flow's side."""
+
+import os
+import selectors
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count, groupby
+from pathlib import Path
+from typing import Any
+
+from prefect_simopt.compute import Listener
+from prefect_simopt.errors import SimoptError, SimulatorError, StoreError
+from prefect_simopt.outcomes import FOLDER, OutcomeSink, decode_outcomes, trial_range
+from prefect_simopt.simulators.config import CommandSimulator, SimulatorConfig
+from prefect_simopt.simulators.devices import worker_environment
+from prefect_simopt.simulators.transport import portable
+from prefect_simopt.simulators.worker import Worker
+from prefect_simopt.storage import StudyLocation
+from prefect_simopt.trial import Outcome, Reason, Run, Status
+
+__all__ = ["LocalCompute", "SimulatorInfo"]
+
+PREFETCH_SECONDS = 0.02  # a worker gets its next batch beforehand while its batches are shorter than this
+START_SECONDS = 600.0
+BUILD_SECONDS = 7200.0  # when the program is built from source first
+RESTARTS = 3  # supervisors that may die in a row without any outcome
+
+
+@dataclass(frozen=True)
+class SimulatorInfo:
+    """What is known of a simulator once it has started.
+
+    Attributes:
+        identity: SHA-256 over everything of it that determines results.
+        batch: rows in each call, 0 for one trial at a time.
+        differentiable: whether gradients may be asked for.
+        revision: commit that its program was built from; empty without `source`.
+    """
+
+    identity: str
+    batch: int = 0
+    differentiable: bool = False
+    revision: str = ""
+
+
+@dataclass(eq=False)
+class _Batch:
+    runs: Sequence[Run]
+    future: "Future[list[Outcome]]" = field(default_factory=Future)
+    calls: dict[int, list[Run]] = field(default_factory=dict)
+    outcomes: dict[tuple[int, int], Outcome] = field(default_factory=dict)
+
+    def result(self) -> list[Outcome]:
+        """The outcomes that there are, in the order of the runs."""
+        keys = [(run.trial, run.replicate) for run in self.runs]
+        return [self.outcomes[key] for key in keys if key in self.outcomes]
+
+
+class LocalCompute:
+    """Runs simulators in processes of this machine.
+
+    Args:
+        simulator: the spec's simulator.
+        space_names: names of the space's parameters.
+        workers: how many run at the same time.
+        timeout: seconds after which a call of the simulator is killed; None for no limit.
+        listener: hears what simulators print and how far they are.
+        function: the simulator itself, where it has no importable name.
+        required_metrics: metrics without which a run has failed.
+        location: of the study, unless `attach` follows.
+        capacity: trials that the study has room for.
+
+    Example:
+        ```python
+        compute = LocalCompute(PythonSimulator(entrypoint="bowl.py:bowl"), space_names=["x"], workers=2)
+        info = compute.start()
+        compute.attach(StudyLocation("studies/bowl"), capacity=100)
+        outcomes = compute.submit([Run(0, {"x": 1.0}, seed=7)]).result()
+        compute.close()
+        ```
+    """
+
+    batch_seconds = 0.05
+
+    def __init__(
+        self,
+        simulator: SimulatorConfig,
+        *,
+        space_names: Sequence[str],
+        workers: int,
+        timeout: float | None = None,
+        location: StudyLocation | None = None,
+        capacity: int = 0,
+        listener: Listener | None = None,
+        function: Callable[..., Any] | None = None,
+        required_metrics: Sequence[str] = (),
+    ) -> None:
+        self.workers = workers
+        self._simulator, self._names, self._timeout = simulator, list(space_names), timeout
+        self._listener, self._function, self._required = listener, function, list(required_metrics)
+        self._location, self._capacity = location, capacity
+        self._info: SimulatorInfo | None = None
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._selector = selectors.DefaultSelector()
+        self._alive: dict[int, Worker] = {}
+        self._queue: deque[_Batch] = deque()
+        self._serials = count()
+        self._mean = 0.0
+        self._deaths = 0
+        self._error: Exception | None = None
+        self._ending = False
+        self._kill_at = float("inf")
+        self._wake, self._wakened = socket.socketpair()
+        self._wake.setblocking(False)
+        self._wakened.setblocking(False)
+        self._thread = threading.Thread(target=self._serve, name="simopt-workers", daemon=True)
+
+    # Starting
+
+    def start(self, patience: float | None = None) -> SimulatorInfo:
+        """Start the processes and load the simulator; nothing is written.
+
+        Args:
+            patience: seconds that loading may take.
+
+        Returns:
+            What is known of it, as soon as the first worker has it.
+
+        Raises:
+            SimulatorError: it is missing or broken, or does not take the space's parameters.
+        """
+        building = isinstance(self._simulator, CommandSimulator) and self._simulator.source is not None
+        self._setup, self._blob = self._describe(patience or (BUILD_SECONDS if building else START_SECONDS))
+        alone_first = isinstance(self._simulator, CommandSimulator)  # it checks and builds for the others
+        self._selector.register(self._wakened, selectors.EVENT_READ, None)
+        try:
+            with self._lock:
+                for place in range(1 if alone_first else self.workers):
+                    self._add_worker(place)
+            self._thread.start()
+            with self._changed:
+                while self._info is None and self._error is None:
+                    self._changed.wait(1.0)
+                if self._error is not None:
+                    raise self._error
+                for place in range(len(self._alive), self.workers):
+                    self._add_worker(place)
+        except BaseException:
+            self.close()
+            raise
+        self._poke()
+        assert self._info is not None  # noqa: S101
+        return self._info
+
+    def _describe(self, patience: float) -> tuple[dict[str, Any], bytes]:
+        document = self._simulator.model_dump(mode="json")
+        directory = Path(document.get("directory") or ".").expanduser().absolute()
+        if not directory.is_dir():
+            raise SimulatorError(f"simulator: its directory {directory} does not exist; correct `directory`")
+        document["directory"] = str(directory.resolve())
+        blob, code = b"", ""
+        if self._function is not None:
+            entrypoint, blob, code = portable(self._function)
+            document["entrypoint"] = entrypoint
+        setup = {
+            "simulator": document,
+            "names": self._names,
+            "required": self._required,
+            "timeout": self._timeout,
+            "start_seconds": patience,
+            "listen": self._listener is not None,
+            "code": code,
+            "path": [entry or str(Path.cwd()) for entry in sys.path],
+            "resolved": None,
+        }
+        return setup, blob
+
+    def _add_worker(self, place: int) -> None:
+        own = {} if isinstance(self._simulator, CommandSimulator) else self._simulator.environment
+        environment = worker_environment(place, self.workers, own, os.environ)
+        worker = self._alive[place] = Worker(place, environment, self._setup, self._blob)
+        if self._location is not None:
+            worker.channel.send({"store": self._store()})
+        self._selector.register(worker.channel.sock, self._events(worker), worker)
+
+    def attach(self, location: StudyLocation, capacity: int) -> None:
+        """Say where outcomes and fields are written, before the first `submit`."""
+        with self._lock:
+            self._location, self._capacity = location, capacity
+            for worker in self._alive.values():
+                self._send(worker, {"store": self._store()})
+
+    def _store(self) -> dict[str, Any]:
+        assert self._location is not None  # noqa: S101
+        return {"location": self._location.to_json(), "capacity": self._capacity}
+
+    # Running
+
+    def submit(self, runs: Sequence[Run]) -> "Future[list[Outcome]]":
+        """Start a batch on the next free worker.
+
+        For a `batch=True` simulator give whole blocks, rows k B to (k + 1) B of a generation, with `wanted=False` for
+        the runs whose outcomes are known; the last block of a generation may be shorter.
+
+        Returns:
+            A future of one outcome per wanted run, in order; fewer after `cancel`. It raises `SimulatorError` or
+            `StoreError` when the simulator can no longer be started or the store no longer be written.
+        """
+        batch = _Batch([run for run in runs if run.wanted])
+        with self._lock:
+            for call in self._cut(runs):
+                if any(run.wanted for run in call):
+                    batch.calls[next(self._serials)] = call
+            if self._error is not None:
+                batch.future.set_exception(self._error)
+            elif self._ending or not batch.calls:
+                batch.future.set_result([])
+            else:
+                batch.future.set_running_or_notify_cancel()
+                self._queue.append(batch)
+                self._dispatch()
+        return batch.future
+
+    def _cut(self, runs: Sequence[Run]) -> list[list[Run]]:
+        assert self._info is not None, "call start() first"  # noqa: S101
+        rows = self._info.batch
+        if not rows:
+            return [[run] for run in runs]
+        blocks = groupby(runs, lambda run: (run.generation, run.row // rows))
+        return [list(block) for _, block in blocks]
+
+    def _dispatch(self) -> None:
+        """Give waiting batches to workers that are free or about to be."""
+        for load in (0, 1):
+            for worker in self._alive.values():
+                if not self._queue:
+                    return
+                if worker.ready and len(worker.batches) == load and (load == 0 or self._is_short(worker.batches[0])):
+                    self._give(worker, self._queue.popleft())
+
+    def _is_short(self, batch: _Batch) -> bool:
+        return 0 < self._mean * len(batch.calls) < PREFETCH_SECONDS
+
+    def _give(self, worker: Worker, batch: _Batch) -> None:
+        worker.batches.append(batch)
+        self._send(worker, {"calls": [[serial, runs] for serial, runs in batch.calls.items()]})
+
+    def _send(self, worker: Worker, document: dict[str, Any]) -> None:
+        worker.channel.send(document)
+        if worker.channel.unsent:
+            self._selector.modify(worker.channel.sock, self._events(worker), worker)
+            self._poke()
+
+    @staticmethod
+    def _events(worker: Worker) -> int:
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.channel.unsent else 0)
+
+    # Listening, in a thread of its own
+
+    def _poke(self) -> None:
+        with suppress(OSError):
+            self._wake.send(b"!")
+
+    def _serve(self) -> None:
+        while True:
+            with self._lock:
+                if self._ending and not self._alive:
+                    return
+                wait = self._kill_at - time.monotonic()
+            for key, _ in self._selector.select(min(max(wait, 0.0), 10.0)):
+                if key.data is None:
+                    with suppress(OSError):
+                        self._wakened.recv(4096)
+                else:
+                    self._hear(key.data)
+            if time.monotonic() >= self._kill_at:
+                self._kill_at = float("inf")
+                for worker in list(self._alive.values()):
+                    worker.kill()
+
+    def _hear(self, worker: Worker) -> None:
+        ended: list[_Batch] = []
+        with self._changed:
+            for document, _ in worker.channel.receive():
+                if "done" in document:
+                    self._take(worker, document["done"], ended)
+                elif "ready" in document:
+                    self._is_ready(worker, document["ready"])
+                elif "error" in document:
+                    self._break(SimulatorError(document["error"]))
+                elif "broken" in document:
+                    self._break(StoreError(document["broken"]))
+                elif "crash" in document:
+                    worker.crash = document["crash"]
+                elif self._listener is not None:
+                    self._pass_on(self._listener, document)
+            worker.channel.flush()
+            if worker.channel.closed:
+                self._selector.unregister(worker.channel.sock)
+                self._has_ended(worker, ended)
+            else:
+                self._selector.modify(worker.channel.sock, self._events(worker), worker)
+            self._dispatch()
+        for batch in ended:
+            batch.future.set_result(batch.result())
+
+    @staticmethod
+    def _pass_on(listener: Listener, document: Mapping[str, Any]) -> None:
+        if "progress" in document:
+            listener.progress(*document["progress"])
+        else:
+            trial, lines = document["log"]
+            for line in lines:
+                listener.log(trial, line)
+
+    def _take(self, worker: Worker, done: list[tuple[int, list[dict[str, Any]]]], ended: list[_Batch]) -> None:
+        self._deaths = 0
+        for serial, documents in done:
+            batch = next((batch for batch in worker.batches if serial in batch.calls), None)
+            if batch is None:
+                continue
+            for document in documents:
+                outcome = Outcome.from_json(document)
+                batch.outcomes[outcome.trial, outcome.replicate] = outcome
+                self._mean = 0.8 * self._mean + 0.2 * outcome.seconds if self._mean else outcome.seconds
+            if all((run.trial, run.replicate) in batch.outcomes for run in batch.calls[serial] if run.wanted):
+                del batch.calls[serial]
+            if not batch.calls:
+                worker.batches.remove(batch)
+                ended.append(batch)
+
+    def _is_ready(self, worker: Worker, info: Mapping[str, Any]) -> None:
+        worker.ready = True
+        found = SimulatorInfo(
+            info["identity"], info.get("batch", 0), info.get("differentiable", False), info.get("revision", "")
+        )
+        if self._info is None:
+            self._info = found
+            self._setup["resolved"] = info.get("resolved")
+            self._changed.notify_all()
+        elif self._info != found:
+            self._break(SimulatorError(
+                "the simulator's files changed while the study ran; what is recorded is whole: run it again to go on "
+                "with the files as they are now"
+            ))  # fmt: skip
+
+    def _has_ended(self, worker: Worker, ended: list[_Batch]) -> None:
+        """A supervisor is gone: as it was told to, or killed."""
+        worker.ended()
+        del self._alive[worker.place]
+        if self._ending or self._error is not None:
+            ended += worker.batches
+            worker.batches = []
+            self._changed.notify_all()
+            return
+        self._deaths += 1
+        if worker.crash or not worker.ready or self._deaths > RESTARTS:
+            detail = f":\n{worker.crash}" if worker.crash else "; were they killed, or is memory short?"
+            self._break(SimulatorError(f"the processes that run the simulator end at once{detail}"))
+            return
+        try:
+            self._recover(worker, ended)
+        except StoreError as error:
+            self._break(error)
+            return
+        self._add_worker(worker.place)
+
+    def _recover(self, worker: Worker, ended: list[_Batch]) -> None:
+        """Tell what a killed supervisor had not: outcomes it had written, and the run it was killed in."""
+        written = self._written(worker.batches)
+        culprit = True
+        for batch in reversed(worker.batches):
+            self._queue.appendleft(batch)
+        for batch in worker.batches:
+            for serial, runs in list(batch.calls.items()):
+                wanted = [run for run in runs if run.wanted and (run.trial, run.replicate) not in batch.outcomes]
+                found = [written[key] for run in wanted if (key := (run.trial, run.replicate, run.attempt)) in written]
+                if len(found) < len(wanted):
+                    if not culprit:
+                        continue
+                    culprit, found = False, self._killed(wanted)
+                batch.outcomes |= {(outcome.trial, outcome.replicate): outcome for outcome in found}
+                del batch.calls[serial]
+            if not batch.calls:
+                self._queue.remove(batch)
+                ended.append(batch)
+        worker.batches = []
+
+    def _written(self, batches: Sequence[_Batch]) -> dict[tuple[int, int, int], Outcome]:
+        """Outcomes in the store of the runs that these batches wait for."""
+        if not batches or self._location is None:
+            return {}
+        trials = {run.trial for batch in batches for run in batch.runs}
+        storage = self._location.storage()
+        names = [name for name in storage.names(FOLDER) if trials.intersection(trial_range(name) or ())]
+        good = [decode_outcomes(storage.read(f"{FOLDER}/{name}") or b"")[0] for name in names]
+        return {(each.trial, each.replicate, each.attempt): each for group in good for each in group}
+
+    def _killed(self, runs: Sequence[Run]) -> list[Outcome]:
+        """Outcomes, made durable, of runs whose supervisor was killed."""
+        message = "the process that ran the simulator was killed from outside"
+        outcomes = [
+            Outcome(run.trial, Status.FAILED, run.replicate, reason=Reason.KILLED, message=message, attempt=run.attempt,
+                    started=time.time(), worker=f"{socket.gethostname()}:{os.getpid()}")
+            for run in runs
+        ]  # fmt: skip
+        assert self._location is not None  # noqa: S101
+        OutcomeSink(self._location).put_outcomes(outcomes)
+        return outcomes
+
+    # Ending
+
+    def _break(self, error: SimoptError) -> None:
+        """This place is broken: every batch fails with the error."""
+        if self._error is None:
+            self._error = error
+            for batch in [*self._queue, *(batch for worker in self._alive.values() for batch in worker.batches)]:
+                batch.future.set_exception(error)
+            self._queue.clear()
+            for worker in self._alive.values():
+                worker.batches = []
+        self._changed.notify_all()
+
+    def cancel(self, grace: float = 5.0) -> None:
+        """Start nothing more, give running simulators `grace` seconds, then kill them. Returns at once.
+
+        Futures resolve to the outcomes that there are; a run that was killed or not started has none.
+        """
+        with self._lock:
+            self._ending = True
+            waiting = [batch for batch in self._queue if batch.future.running()]
+            self._queue.clear()
+            for worker in self._alive.values():
+                self._send(worker, {"end": grace})
+            self._kill_at = min(self._kill_at, time.monotonic() + grace + 5.0)
+        for batch in waiting:
+            batch.future.set_result(batch.result())
+        self._poke()
+
+    def close(self) -> None:
+        """End every process that this place started. Idempotent."""
+        self.cancel(0.0)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(15.0)
+        for worker in list(self._alive.values()):  # the thread was never started, or is stuck
+            worker.kill()
+            worker.ended()
+        self._alive.clear()
+        self._selector.close()
+        self._wake.close()
+        self._wakened.close()

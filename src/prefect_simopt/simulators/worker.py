@@ -1,0 +1,82 @@
+"""A worker as the flow sees it: a supervisor's process and the connection to it."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from prefect_simopt.simulators import processes, wire
+
+__all__ = ["Worker"]
+
+MARK = "SIMOPT_WORKER"
+"""Environment variable by which all processes of a worker are known, wherever they hide."""
+
+
+class Worker:
+    """Starts a supervisor.
+
+    Args:
+        place: which of the workers, from 0.
+        environment: of its processes.
+        setup: what the supervisor is told at first.
+        blob: the pickled function that goes with it.
+
+    Attributes:
+        channel: messages to and from the supervisor.
+        ready: whether its simulator is loaded.
+        batches: batches it has, oldest first.
+        crash: the traceback that it sent when it failed itself.
+    """
+
+    def __init__(self, place: int, environment: Mapping[str, str], setup: Mapping[str, Any], blob: bytes) -> None:
+        self.place = place
+        self.ready = False
+        self.batches: list[Any] = []
+        self.crash = ""
+        self._mark = secrets.token_hex(8)
+        self._scratch = Path(tempfile.gettempdir()) / f"simopt-{self._mark}"
+        ours, its = socket.socketpair()
+        with its:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "prefect_simopt.simulators.supervisor", str(its.fileno())],
+                pass_fds=[its.fileno()],
+                env={**environment, MARK: self._mark},
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        self.channel = wire.Channel(ours)
+        self.channel.send({"setup": {**setup, "scratch": str(self._scratch)}}, blob)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the supervisor."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """Kill the supervisor; the kernel kills its host, `ended` the rest."""
+        with suppress(OSError):
+            os.kill(self._process.pid, signal.SIGKILL)
+
+    def ended(self, seconds: float = 5.0) -> int:
+        """Wait for the supervisor's end, kill what an untimely one leaves behind, and return its exit status."""
+        self.channel.sock.close()
+        try:
+            status = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            status = self._process.wait()
+        if status:
+            processes.shut_down(MARK, self._mark)
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        return status
