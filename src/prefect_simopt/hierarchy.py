@@ -1,0 +1,93 @@
+"""The `zarr.json` documents of a study: groups, arrays, and the consolidated metadata that readers open first.
+
+The one writer keeps the consolidated metadata in step with the arrays, so that `xarray.open_zarr` sees shapes that fit
+each other at any moment. Folders that hold no arrays are groups too, so that a reader that lists the study finds
+nothing but Zarr nodes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from prefect_simopt.chunks import dump, group_document
+from prefect_simopt.errors import StoreError
+from prefect_simopt.storage import Storage
+
+__all__ = ["FOLDERS", "LAYOUT", "Hierarchy", "study_attributes"]
+
+LAYOUT = 1
+"""Version of the store's layout."""
+FOLDERS = ("checkpoints", "fields", "lease", "ledger", "logs", "outcomes", "tmp")
+"""Groups of a study."""
+
+
+class Hierarchy:
+    """The documents of one study.
+
+    Args:
+        storage: of the study.
+        attributes: of its root group.
+    """
+
+    def __init__(self, storage: Storage, attributes: Mapping[str, Any]) -> None:
+        self._storage = storage
+        self._attributes = dict(attributes)
+        self._nodes: dict[str, dict[str, Any]] = {}
+        self._written: dict[str, bytes | None] = {}
+
+    def create(self) -> None:
+        """Write the groups, the root last."""
+        self._storage.write_many({f"{name}/zarr.json": dump(_group([])) for name in FOLDERS})
+        self._storage.write("zarr.json", dump(self._root()))
+
+    def set(self, path: str, document: dict[str, Any]) -> None:
+        """Add or change an array; `write` makes it so."""
+        self._nodes[path] = document
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """An array's document; None for an array that was not set."""
+        return self._nodes.get(path)
+
+    def write(self) -> None:
+        """Write the documents that have changed: arrays first, the root last."""
+        inside = {
+            path.removeprefix("fields/"): node for path, node in self._nodes.items() if path.startswith("fields/")
+        }
+        documents = {f"{path}/zarr.json": dump(node) for path, node in self._nodes.items()}
+        for objects in (documents, {"fields/zarr.json": dump(_group(inside))}, {"zarr.json": dump(self._root())}):
+            unknown = [key for key in objects if key not in self._written]
+            self._written.update(zip(unknown, self._storage.read_many(unknown), strict=True))
+            changed = {key: data for key, data in objects.items() if self._written[key] != data}
+            self._storage.write_many(changed)
+            self._written.update(changed)
+
+    def _root(self) -> dict[str, Any]:
+        groups = {name: group_document() for name in FOLDERS}
+        return _group({**groups, **self._nodes}, self._attributes)
+
+
+def study_attributes(storage: Storage) -> dict[str, Any] | None:
+    """The attributes of a study's root group; None where there is nothing.
+
+    Raises:
+        StoreError: something else than a study of a known layout is there.
+    """
+    data = storage.read("zarr.json")
+    if data is None:
+        return None
+    try:
+        attributes: dict[str, Any] = orjson.loads(data)["attributes"]
+        layout, _ = attributes["layout"], attributes["spec"]
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(f"{storage.url} holds something that is no study; choose another name or store") from None
+    if layout != LAYOUT:
+        raise StoreError(
+            f"{storage.url} has layout {layout}, and this version of simopt knows {LAYOUT}; use a newer one"
+        )
+    return attributes
+
+
+def _group(nodes: Any, attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": dict(nodes)}
+    return {**group_document(attributes), "consolidated_metadata": consolidated}

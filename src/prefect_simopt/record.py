@@ -1,0 +1,365 @@
+"""The one writer of a study: holds the lease, keeps the ledger, merges outcomes, checkpoints, writes the arrays."""
+
+import hashlib
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from prefect_simopt.entries import (
+    Entry,
+    Generation,
+    attempt_entry,
+    generation_entry,
+    generations,
+    number_of,
+    trial_entry,
+)
+from prefect_simopt.errors import CorruptionError, StudyConflictError
+from prefect_simopt.fields import field_document, read_field
+from prefect_simopt.hierarchy import LAYOUT, study_attributes
+from prefect_simopt.lease import TTL, Lease
+from prefect_simopt.ledger import Ledger
+from prefect_simopt.outcomes import FOLDER, decode_outcomes, trial_range
+from prefect_simopt.spec import StudySpec
+from prefect_simopt.storage import Storage, StudyLocation
+from prefect_simopt.trial import Outcome, Status, Trial
+from prefect_simopt.view import View
+
+__all__ = ["Record"]
+
+FLUSH_SECONDS = 1.0  # the arrays are written at most this often
+LARGEST = 1 << 20  # trials that the arrays are sized to at creation; they grow beyond it as they are needed
+KEPT = 2  # checkpoints, beside the very first: the second is for when the first turns out damaged
+_BATCH = 4096  # ledger records applied at once on opening
+_log = logging.getLogger("prefect_simopt")
+
+
+class Record:
+    """The record of one study, open for writing. Use `Record.open`; always `close` it.
+
+    Attributes:
+        location: where the study lives.
+        created: whether this run created the study.
+        earlier: provenance of the run before this one; empty when there was none.
+    """
+
+    def __init__(self, location: StudyLocation, storage: Storage, lease: Lease, spec: StudySpec) -> None:
+        self.location, self.created = location, False
+        self.earlier: Mapping[str, Any] = {}
+        self._storage, self._lease, self._spec = storage, lease, spec
+        self._ledger = Ledger(storage)
+        self._view: View
+        self._run = f"run/{secrets.token_hex(4)}"
+        self._tries: dict[tuple[int, int], tuple[int, float]] = {}
+        self._checkpoints: list[tuple[int, str, str]] = []  # seq, key, SHA-256
+        self._dropped: dict[int, int] = {}  # trials that a repair dropped, and the seq at which they were told
+        self._seconds = 0.0  # that earlier runs took
+        self._started = self._flushed = time.monotonic()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls, location: StudyLocation, *, spec: StudySpec, provenance: Mapping[str, Any], lease_ttl: float = TTL
+    ) -> Self:
+        """Create a study, or take up one that is there.
+
+        Args:
+            location: of the study.
+            spec: the question.
+            provenance: versions of the code and of packages, identity of the simulator.
+            lease_ttl: seconds without a heartbeat after which others may take over.
+
+        Raises:
+            StudyConflictError: the store holds a study of this name that asks another question. Nothing was written.
+            LeaseError: another process is writing it.
+            CorruptionError: its ledger is damaged.
+            StoreError: the store cannot be read or written.
+        """
+        storage = location.storage()
+        _refuse_conflict(storage, spec)
+        lease = Lease(storage, lease_ttl)
+        try:
+            record = cls(location, storage, lease, spec)
+            record._begin(provenance)
+        except BaseException:
+            lease.release()
+            raise
+        return record
+
+    @property
+    def capacity(self) -> int:
+        """Trials that the arrays have room for; they grow when there are more."""
+        return self._view.capacity
+
+    def attempts(self, trial: int, replicate: int = 0) -> int:
+        """How many runs of a trial that has not ended have failed so far, in earlier runs of the study too."""
+        return self._tries.get((trial, replicate), (-1, 0.0))[0] + 1
+
+    def asked(
+        self, generation: int, trials: Sequence[int], parameters: npt.NDArray[np.float64], seeds: Sequence[int]
+    ) -> None:
+        """The optimizer asked for a generation: call this before any of it runs.
+
+        Args:
+            generation: its number.
+            trials: numbers of its n trials.
+            parameters: as stored numbers, shape (n, d).
+            seeds: of their first replicates, n.
+        """
+        self._append([generation_entry(generation, trials, parameters, seeds)])
+
+    def told(self, ended: Sequence[tuple[Trial, Sequence[Outcome]]]) -> None:
+        """Trials have ended, with all their replicates. Doing it again changes nothing.
+
+        Args:
+            ended: each trial with the outcomes of its replicates.
+        """
+        entries: list[dict[str, Any]] = []
+        for trial, outcomes in ended:
+            if not self._view.status[trial.number]:
+                if self._spec.replicates > 1:
+                    entries += [attempt_entry(outcome) for outcome in outcomes]
+                entries.append(trial_entry(trial, outcomes))
+        self._append(entries)
+
+    def attempted(self, outcome: Outcome) -> None:
+        """A run has failed and will be run again."""
+        self._append([attempt_entry(outcome)])
+
+    def event(self, activity: str, identity: str, **facts: Any) -> None:
+        """Put anything else that happened into the ledger.
+
+        Args:
+            activity: one word.
+            identity: which one of its kind.
+            facts: further entries, such as `used` and `generated`.
+        """
+        self._append([{"activity": activity, "id": f"{activity}/{identity}", **facts}])
+
+    def collect(self) -> list[Outcome]:
+        """Outcomes that wait to be told: of runs that ended while nobody watched. Damaged ones are left out."""
+        found: dict[tuple[int, int], Outcome] = {}
+        keys = [f"{FOLDER}/{name}" for name in self._storage.names(FOLDER) if trial_range(name) is not None]
+        for key, data in zip(keys, self._storage.read_many(keys), strict=True):
+            good, damaged = decode_outcomes(data or b"")
+            if damaged:
+                _log.warning("%s/%s is damaged in part; what it spoke of is run again", self._storage.url, key)
+            for outcome in good:
+                place = outcome.trial, outcome.replicate
+                earlier = found.get(place)
+                newer = earlier is None or (outcome.status is Status.COMPLETE, outcome.attempt) > (
+                    earlier.status is Status.COMPLETE,
+                    earlier.attempt,
+                )
+                if newer and self._is_news(outcome):
+                    found[place] = outcome
+        return [found[place] for place in sorted(found)]
+
+    def checkpoint(self) -> tuple[bytes, int] | None:
+        """The latest checkpoint that can be used, and the number of the ledger record from which to go on."""
+        for seq, key, digest in reversed(self._checkpoints):
+            if any(told < seq for told in self._dropped.values()):
+                continue  # it knows of trials that will be run again
+            payload = self._storage.read(key)
+            if payload is not None and hashlib.sha256(payload).hexdigest() == digest:
+                return payload, seq
+            _log.warning("%s/%s is damaged; an earlier checkpoint takes its place", self._storage.url, key)
+        return None
+
+    def save_checkpoint(self, payload: bytes) -> None:
+        """Keep the search's state as of now."""
+        key = f"checkpoints/{self._ledger.seq + 1:09d}.bin"
+        self._lease.check()
+        self._storage.write(key, payload)
+        generated = {"sha256": hashlib.sha256(payload).hexdigest(), "bytes": len(payload)}
+        self._append([{"activity": "checkpoint", "id": key.removesuffix(".bin"), "generated": generated}])
+        kept = {key for _, key, _ in self._checkpoints}
+        names = self._storage.names("checkpoints")
+        self._storage.delete([f"checkpoints/{name}" for name in names if name.endswith(".bin") and
+                              f"checkpoints/{name}" not in kept])  # fmt: skip
+
+    def history(
+        self, after: int = -1, under_way: Iterable[tuple[Generation, Sequence[int]]] = ()
+    ) -> Iterable[Generation]:
+        """Generations asked for after a ledger record, in order, each with what has ended of it.
+
+        Args:
+            after: number of the record.
+            under_way: generations that had been asked for by then and had not ended, each with its trials' seeds.
+        """
+        return generations(self._ledger.after(after), self._spec.make_space(), under_way)
+
+    def flush(self, *, force: bool = False) -> None:
+        """Bring the arrays up to the ledger, at most once a second unless forced; remove outcomes that were told."""
+        if not force and time.monotonic() - self._flushed < FLUSH_SECONDS:
+            return
+        self._lease.check()
+        seconds = self._seconds + time.monotonic() - self._started
+        self._view.flush({"seq": self._ledger.seq, "seconds": round(seconds, 3)})
+        self._sweep()
+        self._flushed = time.monotonic()
+
+    def close(self, state: str) -> None:
+        """Say how the run ended, write everything, and let others write. Idempotent.
+
+        Args:
+            state: one word, such as `budget` or `interrupted`.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._append([{"activity": "run", "id": self._run, "generated": {"state": state}}])
+            self.flush(force=True)
+        finally:
+            self._lease.release()
+
+    def _begin(self, provenance: Mapping[str, Any]) -> None:
+        """Read the ledger, create what is missing, and note that a run has started."""
+        storage, spec = self._storage, self._spec
+        storage.clean()
+        attributes = _refuse_conflict(storage, spec)  # again: now nobody else can write
+        stored = spec.budget.trials if attributes is None else attributes["spec"]["budget"]["trials"]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        known = {"created": now, "provenance": dict(provenance)} if attributes is None else attributes
+        document = {**known, "layout": LAYOUT, "name": spec.name, "spec": spec.document()}
+        capacity = min(spec.budget.trials, LARGEST)
+        self._view = View(storage, spec, document, capacity, fresh=attributes is None)
+        if attributes is None:
+            self._view.hierarchy.create()
+        batch: list[dict[str, Any]] = []
+        begun = last = ""  # of the run that is being read
+        for entry in self._ledger.replay():
+            if entry["activity"] == "run" and "used" in entry:
+                self._seconds += _seconds_between(begun, last)
+                begun = entry["at"]
+            last = entry["at"]
+            batch.append(entry)
+            if len(batch) == _BATCH:
+                self._apply(batch)
+                batch = []
+        self._apply(batch)
+        self._seconds += _seconds_between(begun, last)
+        self.created = self._ledger.seq < 0
+        agent = f"{socket.gethostname()}:{os.getpid()}"
+        entries: list[dict[str, Any]] = []
+        if self.created:
+            used = {"spec": spec.digest, "trials": spec.budget.trials}
+            entries.append({"activity": "study", "id": f"study/{spec.name}", "used": used})
+        elif spec.budget.trials > stored:
+            entries.append({"activity": "extension", "id": f"extension/{self._ledger.seq + 1}",
+                            "used": {"trials": spec.budget.trials}})  # fmt: skip
+        entries.append({"activity": "run", "id": self._run, "used": dict(provenance), "wasAssociatedWith": agent})
+        self._append(entries)
+
+    def _append(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Write to the ledger, then to what is derived from it."""
+        if entries:
+            self._lease.check()
+            first = self._ledger.seq + 1
+            self._ledger.append(entries)
+            self._apply([{**entry, "seq": first + i} for i, entry in enumerate(entries)])
+
+    def _apply(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            kind = entry["activity"]
+            if kind == "trial":
+                number = number_of(entry)
+                self._dropped.pop(number, None)
+                if self._tries:
+                    for replicate in range(self._spec.replicates):
+                        self._tries.pop((number, replicate), None)
+            elif kind == "attempt":
+                generated = entry["generated"]
+                if generated["status"] == "failed":
+                    place = number_of(entry), generated.get("replicate", 0)
+                    self._tries[place] = generated.get("attempt", 0), generated.get("started", 0.0)
+            elif kind == "checkpoint":
+                key = f"{entry['id']}.bin"
+                self._checkpoints.append((entry["seq"], key, entry["generated"]["sha256"]))
+                del self._checkpoints[1:-KEPT]
+            elif kind == "repair":
+                self._dropped |= dict(zip(entry["used"]["trials"], entry["used"]["told"], strict=True))
+            elif kind == "run" and entry["id"] != self._run:
+                self.earlier = entry.get("used", self.earlier)
+        self._view.apply(entries)
+
+    def _is_news(self, outcome: Outcome) -> bool:
+        """Whether an outcome speaks of a trial that was asked and has not ended, is not recorded, and is whole."""
+        status = self._view.status
+        if outcome.trial >= len(status) or status[outcome.trial]:
+            return False
+        if self._tries.get((outcome.trial, outcome.replicate)) == (outcome.attempt, outcome.started):
+            return False
+        try:
+            for name, digest in outcome.fields.items():
+                read_field(self._storage, name, outcome.trial, digest, field_document(self._storage, name))
+        except CorruptionError as error:
+            _log.warning("%s; the trial is run again", error)
+            return False
+        return True
+
+    def _sweep(self) -> None:
+        """Remove outcomes whose trials have all ended."""
+        status = self._view.status
+        ended = []
+        for name in self._storage.names(FOLDER):
+            trials = trial_range(name)
+            if trials is not None and trials.stop <= len(status) and status[trials.start : trials.stop].all():
+                ended.append(f"{FOLDER}/{name}")
+        if ended:
+            self._storage.delete(ended)
+
+
+def _refuse_conflict(storage: Storage, spec: StudySpec) -> dict[str, Any] | None:
+    """The attributes of the study that is there, if it asks the same question."""
+    attributes = study_attributes(storage)
+    if attributes is None:
+        return None
+    try:
+        stored = StudySpec.model_validate(attributes["spec"])
+    except ValueError:
+        raise StudyConflictError(
+            f"{storage.url} was written by a version of simopt whose spec this one does not read; "
+            "give the study another name"
+        ) from None
+    changes = list(_changes(stored.question, spec.question))
+    if spec.budget.trials < stored.budget.trials:
+        changes.append(f"budget.trials was {stored.budget.trials} and is {spec.budget.trials} (it may only grow)")
+    if changes:
+        shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
+        raise StudyConflictError(
+            f"{storage.url} holds a study that asks another question: {shown}. Give this one another name, or undo "
+            "the change to go on with that one."
+        )
+    return attributes
+
+
+def _seconds_between(begin: str, end: str) -> float:
+    if not begin:
+        return 0.0
+    return max((datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds(), 0.0)
+
+
+def _changes(old: Any, new: Any, path: str = "") -> Iterable[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys([*old, *new]):
+            yield from _changes(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for i, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _changes(before, after, f"{path}[{i}]")
+    elif old != new:
+        yield f"{path} was {_shown(old)} and is {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    text = "left out" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

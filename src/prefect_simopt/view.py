@@ -1,0 +1,233 @@
+"""The scalar arrays brought in line with the ledger: which entry changes which rows, and when they are written."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from prefect_simopt.arrays import REASONS, Chunks, Table, columns, coordinate, text_coordinate
+from prefect_simopt.entries import Entry, number_of
+from prefect_simopt.fields import field_document
+from prefect_simopt.hierarchy import Hierarchy
+from prefect_simopt.space import Categorical
+from prefect_simopt.spec import StudySpec
+from prefect_simopt.storage import Storage
+from prefect_simopt.trial import Status
+
+__all__ = ["STANDING", "View"]
+
+STANDING = "ledger/arrays.json"
+"""Object that says up to which ledger record the arrays are written."""
+_AT_ONCE = 32  # objects encoded before they are written
+_REASON_NUMBERS = {reason.value: number for number, reason in enumerate(REASONS, 1)}
+
+
+class View:
+    """The arrays of one study, for its one writer.
+
+    Args:
+        storage: of the study.
+        spec: the study's.
+        attributes: of its root group.
+        capacity: trials that the arrays have room for.
+        fresh: whether the study has no arrays yet.
+
+    Attributes:
+        status: of each trial, shape (capacity,), as far as it has been told.
+        hierarchy: the study's documents.
+    """
+
+    def __init__(
+        self, storage: Storage, spec: StudySpec, attributes: Mapping[str, Any], capacity: int, *, fresh: bool
+    ) -> None:
+        self._storage, self._spec = storage, spec
+        self._space = spec.make_space()
+        self._metrics = {name: i for i, name in enumerate(spec.metrics)}
+        self._fields: dict[str, int] = {}
+        self._replicates: dict[int, dict[int, Mapping[str, float]]] = {}
+        self._table = Table(columns(len(spec.space), len(self._metrics), spec.replicates, 0), capacity)
+        self._compare = not fresh  # what an earlier run wrote is compared before it is written again
+        self._reshaped = True
+        self._stale = True
+        self._counted = 0  # trials that the coordinates in the store count
+        self.hierarchy = Hierarchy(storage, attributes)
+        self.status = np.zeros(capacity, dtype=np.int8)
+
+    @property
+    def capacity(self) -> int:
+        """Trials that the arrays have room for."""
+        return self._table.capacity
+
+    def grow(self, capacity: int) -> None:
+        """Make room for more trials."""
+        more = np.zeros(capacity - self.capacity, dtype=np.int8)
+        self._table.grow(capacity)
+        self.status = np.concatenate([self.status, more])
+        self._reshaped = True
+
+    def apply(self, entries: Iterable[Entry]) -> None:
+        """Take ledger entries into account, in their order."""
+        told: list[Entry] = []
+        for entry in entries:
+            kind = entry["activity"]
+            if kind == "trial":
+                told.append(entry)
+            elif kind == "attempt":
+                self._add_replicate(entry)
+            elif kind == "generation":
+                self._put_generation(entry)
+            elif kind == "repair":
+                self._put_trials(told)
+                told = []
+                self._drop(entry["used"]["trials"])
+        self._put_trials(told)
+        self._stale = True
+
+    def flush(self, standing: Mapping[str, Any]) -> None:
+        """Write what has changed: data, then shapes, then `status`.
+
+        Args:
+            standing: where the ledger is, for readers: `seq` of the last record that was applied, and totals.
+        """
+        if not self._stale:
+            return
+        self._write(self._table.changed(status=False))
+        if self._reshaped:
+            self._write_shapes()
+        self._write(self._table.changed(status=True))
+        self._storage.write(STANDING, orjson.dumps(standing))
+        self._table.written()
+        self._compare = self._reshaped = self._stale = False
+
+    def _put_generation(self, entry: Entry) -> None:
+        generated = entry["generated"]
+        trials = generated["trials"]
+        if trials and max(trials) >= self.capacity:
+            self.grow(max(2 * self.capacity, max(trials) + 1))
+        self._table.put(
+            trials,
+            {
+                "parameters": generated["parameters"],
+                "seed": generated["seeds"],
+                "generation": np.full(len(trials), number_of(entry)),
+            },
+        )
+
+    def _add_replicate(self, entry: Entry) -> None:
+        if self._spec.replicates > 1:
+            generated = entry["generated"]
+            group = self._replicates.setdefault(number_of(entry), {})
+            group[generated.get("replicate", 0)] = generated.get("metrics", {})
+
+    def _put_trials(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        numbers = [number_of(entry) for entry in entries]
+        generated = [entry["generated"] for entry in entries]
+        metrics = [each.get("metrics", {}) for each in generated]
+        fields = [each.get("fields", {}) for each in generated]
+        self._learn(self._metrics, metrics, "metrics", "standard_errors", "replicate_metrics")
+        self._learn(self._fields, fields, "digests")
+        status = [Status[each["status"].upper()] for each in generated]
+        values: dict[str, npt.ArrayLike] = {
+            "metrics": self._matrix(metrics),
+            "duration": [each["seconds"] for each in generated],
+            "batch": [each.get("batch", -1) for each in generated],
+            "cached": ["wasDerivedFrom" in entry for entry in entries],
+            "reason": [_REASON_NUMBERS.get(each.get("reason"), 0) for each in generated],
+            "status": status,
+        }
+        if self._fields:
+            values["digests"] = np.frombuffer(
+                b"".join(bytes.fromhex(each.get(name, "00" * 32)) for each in fields for name in self._fields), np.uint8
+            ).reshape(len(entries), len(self._fields), 32)
+        if self._spec.replicates > 1:
+            groups = [self._replicates.pop(number, {}) for number in numbers]
+            count = range(self._spec.replicates)
+            values["standard_errors"] = self._matrix([each.get("errors", {}) for each in generated])
+            values["replicate_metrics"] = self._matrix([group.get(i, {}) for group in groups for i in count]).reshape(
+                len(entries), len(count), len(self._metrics)
+            )
+        self._table.put(numbers, values)
+        self.status[numbers] = status
+
+    def _drop(self, trials: Sequence[int]) -> None:
+        """A repair found that these trials cannot be trusted; they count as not ended."""
+        nothing = {
+            name: np.full((len(trials), *column.inner), column.fill, dtype=column.dtype)
+            for name, column in self._table.columns.items()
+            if name not in ("parameters", "seed", "generation")
+        }
+        self._table.put(trials, nothing)
+        self.status[list(trials)] = Status.PENDING
+
+    def _learn(self, known: dict[str, int], named: Sequence[Mapping[str, Any]], *names: str) -> None:
+        """Make room for metrics or fields that were not seen before."""
+        for name in chain.from_iterable(named):
+            if name not in known:
+                known[name] = len(known)
+                self._reshaped = True
+                for column in names:
+                    if column in self._table.columns:
+                        self._table.widen(column, len(known))
+
+    def _matrix(self, rows: Sequence[Mapping[str, float]]) -> npt.NDArray[np.float64]:
+        return np.array([[row.get(name, math.nan) for name in self._metrics] for row in rows], dtype=np.float64)
+
+    def _write_shapes(self) -> None:
+        """Write coordinates, and the documents of all arrays."""
+        units = {parameter.name: parameter.unit for parameter in self._spec.space if parameter.unit}
+        choices = {each.name: list(each.choices) for each in self._spec.space if isinstance(each, Categorical)}
+        names = {"parameter": [each.name for each in self._spec.space], "metric": list(self._metrics)}
+        if self._fields:
+            names["field"] = list(self._fields)
+        for path, texts in names.items():
+            attributes = {"unit": units, "choices": choices} if path == "parameter" else {}
+            document, chunks = text_coordinate(path, texts, {name: each for name, each in attributes.items() if each})
+            self._write(chunks)
+            self.hierarchy.set(path, document)
+        counted = {"trial": self.capacity, "fields/trial": self.capacity}
+        if self._spec.replicates > 1:
+            counted["replicate"] = self._spec.replicates
+        for path, size in counted.items():
+            document, chunks = coordinate(path, size)
+            if self._counted < self.capacity:
+                self._write(chunks)
+            self.hierarchy.set(path, document)
+        self._counted = self.capacity
+        for name, column in self._table.columns.items():
+            if 0 not in column.inner:
+                self.hierarchy.set(name, column.document(self.capacity))
+        for name in self._fields:
+            self._adopt(name)
+        self.hierarchy.write()
+
+    def _adopt(self, name: str) -> None:
+        """Take a field, which a simulator's process created, into the metadata; give it the study's capacity."""
+        path = f"fields/{name}"
+        document = self.hierarchy.get(path) or field_document(self._storage, name)
+        document["shape"][0] = self.capacity
+        self.hierarchy.set(path, document)
+        for dim in document["dimension_names"][1:]:
+            found = self._storage.read(f"fields/{dim}/zarr.json")
+            if found is not None and self.hierarchy.get(f"fields/{dim}") is None:
+                self.hierarchy.set(f"fields/{dim}", orjson.loads(found))
+
+    def _write(self, chunks: Chunks) -> None:
+        objects: dict[str, bytes] = {}
+        for key, make in chunks:
+            objects[key] = bytes(make())
+            if len(objects) == _AT_ONCE:
+                self._write_changed(objects)
+                objects = {}
+        self._write_changed(objects)
+
+    def _write_changed(self, objects: dict[str, bytes]) -> None:
+        if self._compare and objects:
+            old = dict(zip(objects, self._storage.read_many(list(objects)), strict=True))
+            objects = {key: data for key, data in objects.items() if old[key] != data}
+        self._storage.write_many(objects)
