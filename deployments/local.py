@@ -1,0 +1,243 @@
+"""What a team has, on this machine: a Prefect server, a work pool, a worker and our deployments, all on loopback.
+
+    python -m prefect_simopt.deployments.local up
+    python -m prefect_simopt.deployments.local down
+
+Everything they write is in one folder, `.state` by default, with a Prefect home of its own: no profile is touched.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+__all__ = ["Process", "down", "environment", "main", "up"]
+
+POOL = "simopt"
+_PREFERRED_PORT = 4200
+_SERVER_SECONDS = 180.0  # a server that creates its database on a busy machine takes long
+_STOP_SECONDS = 40.0  # a worker gives its flow runs 30 s
+
+# Prefect's server records task runs one by one unless told to take many at a time: 18 against 4.5 ms of CPU each.
+_SERVER = {
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "500",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "500",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "500",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+}
+_WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that `up` started, the leader of its own process group.
+
+    Attributes:
+        pid: its number.
+        born: clock ticks between the machine's start and its own, which tell it from a later process of this number.
+        url: the address that it serves, or works for.
+    """
+
+    pid: int
+    born: int
+    url: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        return _born(self.pid) == self.born
+
+    def end(self) -> None:
+        """Ask it to end, then insist, with its whole group. A process that is not ours any more is left alone."""
+        if not self.alive:
+            return
+        os.kill(self.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.1)
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+
+def environment(state: Path, url: str | None = None) -> dict[str, str]:
+    """This process's environment without Prefect's settings, plus those of the server in `state`.
+
+    Args:
+        state: folder of the server.
+        url: its address; left out, the server's own environment.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    own = {"PREFECT_HOME": str(state / "prefect"), "PREFECT_PROFILES_PATH": str(state / "prefect" / "profiles.toml")}
+    return {**inherited, **own, **(_SERVER if url is None else {"PREFECT_API_URL": url})}
+
+
+def up(state: Path, port: int = _PREFERRED_PORT, deploy: Sequence[str] = ("--all",)) -> str:
+    """Start what is not running yet: server, work pool, worker; then register blocks and deployments.
+
+    Args:
+        state: folder for databases, logs and process numbers.
+        port: first port to try.
+        deploy: which deployments of `prefect.yaml` to create, as arguments of `prefect deploy`.
+
+    Returns:
+        The address of Prefect's API.
+    """
+    state = state.resolve()
+    (state / "prefect").mkdir(parents=True, exist_ok=True)
+    _interruptible()
+    server = _load(state, "server")
+    if server is None:
+        free = _free_port(port)
+        url = f"http://127.0.0.1:{free}/api"
+        command = ["server", "start", "--host", "127.0.0.1", "--port", str(free)]
+        server = _start(state, "server", command, environment(state), url)
+    _wait_for(server, state / "server.log")
+    settings = environment(state, server.url)
+    quiet = {"PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_CLI_COLORS": "false"}
+    _prefect(["work-pool", "create", POOL, "--type", "process", "--overwrite"], settings | quiet)
+    _prefect(["block", "register", "-m", "prefect_simopt.blocks"], settings | quiet)
+    if deploy:
+        _prefect(["--no-prompt", "deploy", *deploy], settings | quiet)
+    worker = _load(state, "worker")
+    if worker is not None and worker.url != server.url:
+        worker.end()
+        worker = None
+    if worker is None:
+        command = ["worker", "start", "--pool", POOL, "--type", "process", "--name", "simopt"]
+        _start(state, "worker", command, {**settings, **_WORKER}, server.url)
+    return server.url
+
+
+def down(state: Path) -> list[str]:
+    """End the worker, with the flow runs that it started, and the server.
+
+    Returns:
+        What was running.
+    """
+    ended = []
+    for name in ("worker", "server"):
+        if (process := _load(state.resolve(), name)) is not None:
+            process.end()
+            ended.append(name)
+        (state / f"{name}.json").unlink(missing_ok=True)
+    return ended
+
+
+def _start(state: Path, name: str, command: Sequence[str], settings: Mapping[str, str], url: str) -> Process:
+    with (state / f"{name}.log").open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "prefect", *command],
+            env=dict(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    process = Process(child.pid, _born(child.pid) or 0, url)
+    (state / f"{name}.json").write_text(json.dumps(asdict(process)))
+    return process
+
+
+def _load(state: Path, name: str) -> Process | None:
+    """The process of that name, if it is still running."""
+    try:
+        process = Process(**json.loads((state / f"{name}.json").read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return process if process.alive else None
+
+
+def _born(pid: int) -> int | None:
+    """Start of a process in clock ticks since boot; None when there is none, or when it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _interruptible() -> None:
+    """Undo an inherited `ignore`, as shells set it for background jobs: our children shall hear Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _free_port(first: int) -> int:
+    for port in range(first, first + 200):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise SystemExit(f"no free port from {first} to {first + 199}; name another one with --port")
+
+
+def _wait_for(server: Process, log: Path) -> None:
+    deadline = time.monotonic() + _SERVER_SECONDS
+    while time.monotonic() < deadline:
+        if not server.alive:
+            raise SystemExit(f"Prefect's server ended at once; its last words are in {log}")
+        try:
+            with urllib.request.urlopen(f"{server.url}/health", timeout=5) as answer:  # noqa: S310 - our own address
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.2)
+    raise SystemExit(f"Prefect's server did not answer within {_SERVER_SECONDS:g} s; see {log}")
+
+
+def _prefect(command: Sequence[str], settings: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *command],
+        env=dict(settings),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"`prefect {' '.join(command)}` failed:\n{done.stdout}{done.stderr}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: `up` or `down`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m prefect_simopt.deployments.local", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("action", choices=["up", "down"])
+    parser.add_argument(
+        "--state", type=Path, default=Path(".state"), help="folder for databases, logs, process numbers"
+    )
+    parser.add_argument("--port", type=int, default=_PREFERRED_PORT, help="first port to try")
+    given = parser.parse_args(arguments)
+    if given.action == "down":
+        ended = down(given.state)
+        print(f"ended: {', '.join(ended)}" if ended else "nothing was running")
+        return
+    url = up(given.state, given.port)
+    page = url.removesuffix("/api")
+    print(
+        f"Prefect's UI: {page}\n"
+        f"Start a study there: {page}/deployments, `optimize`, Run; or from a terminal:\n"
+        f"  PREFECT_API_URL={url} simopt run STUDY.yaml\n"
+        f"Logs: {given.state}/server.log, {given.state}/worker.log. `make down` ends it all."
+    )
+
+
+if __name__ == "__main__":
+    main()
