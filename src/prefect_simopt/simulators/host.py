@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -30,7 +31,7 @@ from prefect_simopt.simulators.results import to_fields, to_metrics
 from prefect_simopt.simulators.workspace import Workspace
 from prefect_simopt.trial import Outcome, Reason, Run, Status
 
-__all__ = ["LENGTH", "Host", "main"]
+__all__ = ["LENGTH", "Host", "Wiring", "main"]
 
 LENGTH = struct.Struct(">I")
 _PROGRESS_SECONDS = 0.05
@@ -55,20 +56,37 @@ class Simulator(Protocol):
         """All runs of a block in one call."""
 
 
+@dataclass(frozen=True)
+class Wiring:
+    """What connects a host with its supervisor.
+
+    Attributes:
+        control: messages to and from the supervisor.
+        outcomes: pipe to which each call's outcomes are written.
+        capture: pipe that takes what the simulator prints.
+        board: shared with the supervisor.
+        marker: written to `capture` where a call ends.
+        supervisor: its process id.
+    """
+
+    control: socket.socket
+    outcomes: int
+    capture: int
+    board: Board
+    marker: bytes
+    supervisor: int
+
+
 class Host:
     """Runs calls until its supervisor is gone.
 
     Args:
-        control: to and from the supervisor.
-        outcomes: pipe to which each call's outcomes are written.
-        capture: pipe that takes what the simulator prints.
-        marker: written to `capture` where a call ends.
-        board: shared with the supervisor.
+        wiring: what connects it with the supervisor.
     """
 
-    def __init__(self, control: socket.socket, outcomes: int, capture: int, marker: bytes, board: Board) -> None:
-        self._control, self._outcomes, self._capture = control, outcomes, capture
-        self._marker, self._board = marker, board
+    def __init__(self, wiring: Wiring) -> None:
+        self._control, self._outcomes, self._capture = wiring.control, wiring.outcomes, wiring.capture
+        self._marker, self._board = wiring.marker, wiring.board
         self._pid = os.getpid()
         self._worker = f"{socket.gethostname()}:{self._pid}"
         self._frames = wire.Frames()
@@ -105,10 +123,7 @@ class Host:
 
     def _call(self, number: int, runs: list[Run]) -> None:
         """Run one call and report it."""
-        if not self._simulator.batch:
-            outcomes = [self._run(number, runs[0])]
-        else:
-            outcomes = self._run_block(number, runs)
+        outcomes = self._run_block(number, runs) if self._simulator.batch else [self._run(number, runs[0])]
         self._tidy()
         data = orjson.dumps([number, [outcome.to_json() for outcome in outcomes]])
         view = memoryview(LENGTH.pack(len(data)) + data)
@@ -225,11 +240,7 @@ class Host:
         streams = sys.stdout, sys.stderr
         if not worn or streams != self._streams or streams[0].closed or streams[1].closed:
             self._wear()
-        try:
-            if os.getcwd() != self._home:
-                os.chdir(self._home)
-        except OSError:
-            os.chdir(self._home)
+        os.chdir(self._home)
         os.write(self._capture, self._marker)
 
     def _end_children(self) -> None:
@@ -292,16 +303,16 @@ def _is_pool_helper(process: int) -> bool:
     return False
 
 
-def main(control: socket.socket, outcomes: int, capture: int, marker: bytes, board: Board, supervisor: int) -> NoReturn:
+def main(wiring: Wiring) -> NoReturn:
     """Be the host of a supervisor, then end the process."""
-    processes.die_with_parent(supervisor)
+    processes.die_with_parent(wiring.supervisor)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(each, signal.SIG_DFL)
     processes.adopt_orphans()
     report: dict[str, Any] = {}
     try:
-        host = Host(control, outcomes, capture, marker, board)
+        host = Host(wiring)
         faulthandler.enable(2)
         host.serve()
     except SimulatorError as error:
@@ -312,16 +323,19 @@ def main(control: socket.socket, outcomes: int, capture: int, marker: bytes, boa
         report = {"crash": f"the simulator's process lost a file that it needs: {error}"}
     finally:
         with contextlib.suppress(OSError):
-            control.sendall(wire.pack(report)) if report else None
+            wiring.control.sendall(wire.pack(report) if report else b"")
         os._exit(1 if report else 0)
 
 
 if __name__ == "__main__":  # started by a supervisor that cannot fork
+    descriptors = [int(word) for word in sys.argv[1:5]]
     main(
-        socket.socket(fileno=int(sys.argv[1])),
-        int(sys.argv[2]),
-        int(sys.argv[3]),
-        bytes.fromhex(sys.argv[5]),
-        Board(int(sys.argv[4])),
-        int(sys.argv[6]),
+        Wiring(
+            socket.socket(fileno=descriptors[0]),
+            descriptors[1],
+            descriptors[2],
+            Board(descriptors[3]),
+            bytes.fromhex(sys.argv[5]),
+            int(sys.argv[6]),
+        )
     )

@@ -18,7 +18,7 @@ import orjson
 from prefect_simopt.simulators import wire
 from prefect_simopt.simulators.board import Board
 from prefect_simopt.simulators.capture import Capture
-from prefect_simopt.simulators.host import LENGTH
+from prefect_simopt.simulators.host import LENGTH, Wiring
 from prefect_simopt.simulators.host import main as be_host
 
 __all__ = ["HostProcess"]
@@ -81,7 +81,7 @@ class HostProcess:
             kept = sorted((2, control.fileno(), outcomes, capture, board.descriptor))
             for low, high in zip(kept, [*kept[1:], 65536], strict=True):
                 os.closerange(low + 1, high)
-            be_host(control, outcomes, capture, self._marker, board, parent)
+            be_host(Wiring(control, outcomes, capture, board, self._marker, parent))
         finally:
             os._exit(1)
 

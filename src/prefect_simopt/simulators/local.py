@@ -149,15 +149,16 @@ class LocalCompute:
             with self._changed:
                 while self._info is None and self._error is None:
                     self._changed.wait(1.0)
-                if self._error is not None:
-                    raise self._error
-                for place in range(len(self._alive), self.workers):
+                for place in range(len(self._alive), self.workers if self._error is None else 0):
                     self._add_worker(place)
         except BaseException:
             self.close()
             raise
         self._poke()
-        assert self._info is not None  # noqa: S101
+        if self._info is None:
+            self.close()
+            assert self._error is not None  # noqa: S101
+            raise self._error
         return self._info
 
     def _describe(self, patience: float) -> tuple[dict[str, Any], bytes]:

@@ -39,7 +39,7 @@ class _RecordedSource(SourceFileLoader):
         path = self.get_filename(fullname)
         data = self.get_data(path)
         SOURCES[fullname] = hashlib.sha256(data).hexdigest()
-        return self.source_to_code(data, path)  # type: ignore[no-any-return]
+        return self.source_to_code(data, path)
 
 
 class _RecordedExtension(ExtensionFileLoader):

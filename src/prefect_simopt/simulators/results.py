@@ -64,9 +64,8 @@ def to_number(name: str, value: Any) -> float:
         )
     if isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real):
         raise RunFailure(Reason.BAD_RESULT, f"metric {name!r} is a complex number; return its modulus or a part of it")
-    if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
-        if not hasattr(value, "__index__"):
-            raise RunFailure(Reason.BAD_RESULT, f"metric {name!r} is {_a(value)}, not a number")
+    if (isinstance(value, str | bytes) or not hasattr(value, "__float__")) and not hasattr(value, "__index__"):
+        raise RunFailure(Reason.BAD_RESULT, f"metric {name!r} is {_a(value)}, not a number")
     try:
         return float(value)
     except OverflowError:
@@ -101,7 +100,7 @@ def to_fields(fields: Mapping[str, Any]) -> dict[str, Field]:
         if dims and (len(dims) != values.ndim or len(set(dims)) < len(dims)):
             raise RunFailure(
                 Reason.BAD_FIELD,
-                f"field {name!r} has shape {values.shape} but its dims are {list(dims)}; give one distinct name per axis",
+                f"field {name!r} has shape {values.shape} but its dims are {list(dims)}; name each axis once",
             )
         for axis, coordinate in field.coords.items():
             length = np.shape(coordinate)
