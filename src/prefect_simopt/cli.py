@@ -138,12 +138,10 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from prefect_simopt.simulators.local import LocalCompute
+    from prefect_simopt.session import local_compute
 
     spec = _load(arguments)
-    compute = LocalCompute(
-        spec.simulator, names=[parameter.name for parameter in spec.space], workers=1, timeout=spec.compute.timeout
-    )
+    compute = local_compute(spec, workers=1)
     try:
         compute.start()
     finally:

@@ -85,57 +85,63 @@ class Evaluation:
         self.attempted, self.stop = attempted, stop
         self.durations = Durations()
         self.batches = 0
-        self._numbers: dict[Batch, int] = {}
+        self._todo: deque[list[Run]] = deque()
+        self._retries: list[tuple[float, int, Run]] = []
+        self._outstanding: dict[Batch, int] = {}
+        self._runs: dict[tuple[int, int], tuple[Run, Sequence[Run]]] = {}
+        self._ready: deque[Outcome] = deque()
         self._ended: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
 
-    def run(
-        self, runs: Sequence[Run], ready: Sequence[Outcome] = (), recorded: Collection[int] = ()
-    ) -> Iterator[Outcome]:
-        """Evaluate a generation.
+    def add(self, runs: Sequence[Run], ready: Sequence[Outcome] = (), recorded: Collection[int] = ()) -> None:
+        """Take on a generation; may be called while `outcomes` is being iterated over.
 
         Args:
             runs: all runs of the generation, in order.
             ready: outcomes of some of them that were found in the store.
             recorded: trials whose runs have all ended and been recorded before.
-
-        Yields:
-            The final outcome of each run that was not recorded, as they end; fewer when a stop was asked for.
         """
-        retries: list[tuple[float, int, Run]] = []
         by_key = {(run.trial, run.replicate): run for run in runs}
         missing = {key for key in by_key if key[0] not in recorded}
+        self._runs |= {key: (by_key[key], runs) for key in missing}
         for outcome in ready:
-            key = outcome.trial, outcome.replicate
-            missing.discard(key)
+            missing.discard((outcome.trial, outcome.replicate))
             if self._again(outcome):
-                self._postpone(by_key[key], outcome, retries)
+                self._postpone(outcome)
             else:
-                yield outcome
-        todo = deque(self._blocks(runs, [run for key, run in by_key.items() if key in missing]))
-        outstanding: set[Batch] = set()
+                self._ready.append(outcome)
+        self._todo.extend(self._blocks(runs, [run for key, run in by_key.items() if key in missing]))
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Evaluate all that was added; yields each run's final outcome as they end.
+
+        When a stop was asked for, what runs gets its grace, and the rest is dropped.
+        """
         cancelled = False
         wake = lambda: self._ended.put(None)  # noqa: E731 - the same object is needed to stop listening
         self.stop.listen(wake)
         try:
-            while todo or retries or outstanding:
+            while self._ready or self._todo or self._retries or self._outstanding:
                 if self.stop.requested:
-                    todo.clear()
-                    retries.clear()
+                    self._todo.clear()
+                    self._retries.clear()
                     if not cancelled:
                         cancelled = True
                         self.compute.cancel(self.stop.grace)
-                    if not outstanding:
-                        break
-                while retries and retries[0][0] <= time.monotonic():
-                    todo.extendleft(self._blocks(runs, [heapq.heappop(retries)[2]]))
-                self._feed(todo, outstanding)
-                for outcome in self._wait(outstanding, retries[0][0] if retries else None):
+                while self._retries and self._retries[0][0] <= time.monotonic():
+                    run = heapq.heappop(self._retries)[2]
+                    self._todo.extendleft(self._blocks(self._runs[run.trial, run.replicate][1], [run]))
+                self._feed()
+                while self._ready:
+                    outcome = self._ready.popleft()
+                    self._runs.pop((outcome.trial, outcome.replicate), None)
+                    yield outcome
+                for outcome in self._wait():
                     if outcome.status is Status.COMPLETE:
                         self.durations.add(outcome.seconds)
                     if not cancelled and self._again(outcome):
-                        self._postpone(by_key[outcome.trial, outcome.replicate], outcome, retries)
+                        self._postpone(outcome)
                     else:
-                        yield outcome
+                        self._ready.append(outcome)
         finally:
             self.stop.forget(wake)
 
@@ -160,23 +166,23 @@ class Evaluation:
             allowed = max(allowed, RERUNS_OF_KILLED)
         return outcome.attempt < allowed
 
-    def _postpone(self, run: Run, outcome: Outcome, retries: list[tuple[float, int, Run]]) -> None:
+    def _postpone(self, outcome: Outcome) -> None:
         self.attempted(outcome)
+        run, _ = self._runs[outcome.trial, outcome.replicate]
         again = replace(run, attempt=outcome.attempt + 1)
         delay = self.config.retry_delay * 2.0**outcome.attempt if outcome.reason is not Reason.KILLED else 0.0
-        heapq.heappush(retries, (time.monotonic() + delay, again.trial * 10_000 + again.replicate, again))
+        heapq.heappush(self._retries, (time.monotonic() + delay, again.trial * 10_000 + again.replicate, again))
 
-    def _feed(self, todo: deque[list[Run]], outstanding: set[Batch]) -> None:
+    def _feed(self) -> None:
         """Submit batches until the compute is busy."""
         limit = min(WINDOW, 2 * self.compute.workers)
-        while todo and len(outstanding) < limit:
-            batch = todo.popleft()
-            size = self._size(len(todo) + 1)
-            while todo and len(batch) < size:
-                batch = batch + todo.popleft()
+        while self._todo and len(self._outstanding) < limit:
+            batch = self._todo.popleft()
+            size = self._size(len(self._todo) + 1)
+            while self._todo and len(batch) < size:
+                batch = batch + self._todo.popleft()
             future = self.compute.submit(batch)
-            outstanding.add(future)
-            self._numbers[future] = self.batches
+            self._outstanding[future] = self.batches
             self.batches += 1
             future.add_done_callback(self._ended.put)
 
@@ -189,16 +195,17 @@ class Evaluation:
         wanted = math.ceil(self.compute.batch_seconds / max(self.durations.mean, 1e-7))
         return max(1, min(wanted, math.ceil(left / self.compute.workers)))
 
-    def _wait(self, outstanding: set[Batch], until: float | None) -> list[Outcome]:
-        """Outcomes of the batches that have ended: at least one's, unless time is up or a stop was asked for."""
+    def _wait(self) -> list[Outcome]:
+        """Outcomes of the batches that have ended: at least one's, unless a retry is due or a stop was asked for."""
         outcomes: list[Outcome] = []
-        timeout = None if until is None else max(until - time.monotonic(), 0.0)
+        if not self._outstanding and not self._retries:
+            return outcomes
+        timeout = max(self._retries[0][0] - time.monotonic(), 0.0) if self._retries else None
         try:
             future = self._ended.get(timeout=timeout)
             while True:
-                if future is not None and future in outstanding:
-                    outstanding.discard(future)
-                    number = self._numbers.pop(future)
+                if future is not None and future in self._outstanding:
+                    number = self._outstanding.pop(future)
                     with contextlib.suppress(CancelledError):
                         outcomes += [replace(outcome, batch=number) for outcome in future.result()]
                 future = self._ended.get_nowait()

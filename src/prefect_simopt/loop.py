@@ -2,100 +2,56 @@
 
 The loop knows neither Prefect nor where simulators run. It is a deterministic function of the spec, the seed and the
 simulators' results: in generational mode the optimizer is told a generation as a whole, in the order of trial
-numbers, so that neither the number of workers nor an interruption changes which points it asks for next.
+numbers, so that neither the number of workers nor an interruption changes which points it asks for next. In
+asynchronous mode the order in which results came back decides, and the ledger keeps that order.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from prefect_simopt import entries
 from prefect_simopt.compute import Compute
 from prefect_simopt.errors import CorruptionError
 from prefect_simopt.evaluation import Evaluation, StopRequest
 from prefect_simopt.optimizers import dump_state, load_state, make_optimizer, optimizer_from_state
 from prefect_simopt.optimizers.base import Optimizer
+from prefect_simopt.optimizers.make import ENGINES
+from prefect_simopt.progress import Ending, Observer, Progress
 from prefect_simopt.ranking import Ranking, Scale
 from prefect_simopt.record import Record
 from prefect_simopt.seeds import derive_seed
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.trial import Outcome, Run, Status, Trial, merge, standard_errors
 
-Array = npt.NDArray[np.float64]
-
 __all__ = ["Ending", "Observer", "Progress", "Search"]
 
-FEWEST = 10  # trials before a failure rate means anything
-RECORD_SECONDS = 1.0  # trials of a long generation are recorded at least this often
+Array = npt.NDArray[np.float64]
+
+GENERATION = 16  # points of a generation, where the spec does not say
 SAMPLES = 256  # points of a generation, for samplers, which learn nothing from the one before
+RECORD_SECONDS = 1.0  # trials of a long generation are recorded at least this often
 CHECKPOINT_SECONDS = 1.0  # replaying the tells since the last checkpoint never takes longer than about this
 
 
-class Ending(StrEnum):
-    """Why a search ended, as a sentence for people."""
-
-    BUDGET = "all trials of the budget have been run"
-    TARGET = "the target was reached"
-    PATIENCE = "no better trial was found for as long as the budget's patience"
-    WALL_TIME = "the budget's wall time was used up"
-    EXHAUSTED = "every point of the space has been tried"
-    FAILURES = "too many trials failed"
-    INTERRUPTED = "it was asked to stop"
-
-
 @dataclass
-class Progress:
-    """How far a search is.
+class Generation:
+    """Points asked for together.
 
     Attributes:
-        budget: trials that the search may run.
-        complete: trials that completed, those taken from the cache counted in.
-        failed: trials that failed.
-        cached: trials taken from the cache.
-        generations: generations that have ended.
-        seconds: time spent searching, in earlier runs too.
-        stale: trials since the last better one.
-        ranking: the best trials so far.
+        number: counted from 0.
+        runs: the runs of its trials, in order.
+        told: those of its trials that have been recorded, by number.
     """
 
-    budget: int
-    ranking: Ranking
-    complete: int = 0
-    failed: int = 0
-    cached: int = 0
-    generations: int = 0
-    seconds: float = 0.0
-    stale: int = 0
-
-    @property
-    def told(self) -> int:
-        """Trials that have ended."""
-        return self.complete + self.failed
-
-    def add(self, trial: Trial) -> None:
-        """Count a trial that has ended."""
-        better = self.ranking.add(trial)
-        self.stale = 0 if better else self.stale + 1
-        self.complete += trial.status is Status.COMPLETE
-        self.failed += trial.status is Status.FAILED
-        self.cached += bool(trial.cached)
-
-
-class Observer(Protocol):
-    """What wants to see a search go on. Called from the search's own thread."""
-
-    def generation_started(self, number: int, trials: int) -> None:
-        """The optimizer asked for `trials` points."""
-
-    def trial_ended(self, trial: Trial) -> None:
-        """All runs of a trial have ended; it is not told yet."""
-
-    def generation_completed(self, number: int, progress: Progress) -> None:
-        """A generation was told and recorded."""
+    number: int
+    runs: list[Run]
+    told: dict[int, Trial] = field(default_factory=dict)
 
 
 @dataclass
@@ -125,19 +81,21 @@ class Search:
         self.scale = Scale(self.spec.objectives, self.spec.constraints)
         self.progress = Progress(self.spec.budget.trials, Ranking(self.scale))
         self.optimizer: Optimizer = make_optimizer(
-            self.spec.optimizer, self.space, seed=self.spec.seed, objectives=len(self.spec.objectives)
+            self.spec.optimizer,
+            self.space,
+            seed=self.spec.seed,
+            objectives=len(self.spec.objectives),
+            batch=GENERATION if ENGINES[self.spec.optimizer.type].adaptive else self.spec.budget.trials,
         )
-        if not self.optimizer.adaptive:
-            self.optimizer = make_optimizer(
-                self.spec.optimizer,
-                self.space,
-                seed=self.spec.seed,
-                objectives=len(self.spec.objectives),
-                batch=self.spec.budget.trials,
-            )
-
+        self._evaluation = Evaluation(
+            self.spec.compute, self.compute, self.batch_rows, self.record.attempted, self.stop
+        )
         self._flush = self.flush or self.record.flush
-        self.evaluation = Evaluation(self.spec.compute, self.compute, self.batch_rows, self.record.attempted, self.stop)
+        self._asked = 0  # generations asked for
+        self._under_way: dict[int, Generation] = {}
+        self._first: dict[int, Run] = {}  # run of each trial taken on
+        self._waiting: dict[tuple[int, int], Outcome] = {}
+        self._clock = self._checkpointed = time.monotonic()
 
     def run(self) -> Ending:
         """Search until the budget or a request ends it; picks up where an earlier run of the same study stopped.
@@ -145,161 +103,201 @@ class Search:
         Raises:
             StoreError: the store failed for good. Everything recorded so far is whole; run it again to go on.
         """
-        started = time.monotonic()
-        pending = self._restore()
+        history = self._restore()
+        self._clock = time.monotonic() - self.progress.seconds
         if self.record.created:
             self._checkpoint()  # holds the sampler's plan, which a budget that grows later must not change
-        earlier = self.progress.seconds
-        checkpointed = time.monotonic()
-        waiting = {(outcome.trial, outcome.replicate): outcome for outcome in self.record.collect()}
-        while (ending := self._ending()) is None:
-            runs, known = pending or self._ask()
-            pending = None
-            if not runs:
-                ending = Ending.EXHAUSTED
-                break
-            number = runs[0].generation
-            for observer in self.observers:
-                observer.generation_started(number, len(runs) // self.spec.replicates)
-            trials = self._evaluate(runs, known, waiting)
-            if len(trials) < len(runs) // self.spec.replicates:
-                ending = Ending.INTERRUPTED
-                break
-            self._tell(trials)
-            self.progress.seconds = earlier + time.monotonic() - started
-            self._flush()
-            if time.monotonic() - checkpointed > CHECKPOINT_SECONDS:
-                self._checkpoint()
-                checkpointed = time.monotonic()
-            for observer in self.observers:
-                observer.generation_completed(number, self.progress)
+        self._waiting = {(outcome.trial, outcome.replicate): outcome for outcome in self.record.collect()}
+        is_async = getattr(self.spec.optimizer, "mode", "generational") == "async"
+        ending = self._run_async(history) if is_async else self._run_generations(history)
+        self.progress.seconds = time.monotonic() - self._clock
         if ending is not Ending.INTERRUPTED:
             self._checkpoint()
         return ending
 
-    def _ending(self) -> Ending | None:
-        """Why the search is over, if it is; looked at between generations."""
-        budget, progress = self.spec.budget, self.progress
-        best = progress.ranking.best
-        if self.stop.requested:
-            return Ending.INTERRUPTED
-        if progress.told >= min(FEWEST, budget.trials) and progress.failed > budget.failures * progress.told:
-            return Ending.FAILURES
-        if best is not None and any(self.scale.reached(trial) for trial in progress.ranking.pareto):
-            return Ending.TARGET
-        if progress.told >= budget.trials:
-            return Ending.BUDGET
-        if budget.patience is not None and progress.stale >= budget.patience:
-            return Ending.PATIENCE
-        if budget.wall_time is not None and progress.seconds >= budget.wall_time:
-            return Ending.WALL_TIME
-        return None
-
-    def _ask(self) -> tuple[list[Run], dict[int, Trial]]:
-        """The next generation's runs, recorded."""
+    def _run_generations(self, history: deque[entries.Generation]) -> Ending:
+        """A generation at a time: the optimizer sees it as a whole, in the order of trial numbers."""
         size = self.optimizer.batch if self.optimizer.adaptive else min(self.optimizer.batch, SAMPLES)
-        ids, x = self.optimizer.ask(min(size, self.spec.budget.trials - self.progress.told))
-        points = self.space.decode(x)
-        runs = self._runs(self.progress.generations, ids.tolist(), points)
-        if runs:
-            numbers = np.array([self.space.to_numbers(point) for point in points])
-            seeds = [run.seed for run in runs[:: self.spec.replicates]]
-            self.record.asked(self.progress.generations, ids.tolist(), numbers, seeds)
-        return runs, {}
+        while (ending := self._ending()) is None:
+            generation = self._ask_again(history.popleft()) if history else self._ask(size)
+            if generation is None:
+                return Ending.EXHAUSTED
+            if self._tell_if_whole(generation):
+                continue  # replayed
+            for observer in self.observers:
+                observer.generation_started(generation.number, len(generation.runs) // self.spec.replicates)
+            self._take_on(generation)
+            for trial in self._trials():
+                generation.told[trial.number] = trial
+            if not self._tell_if_whole(generation):
+                return Ending.INTERRUPTED
+            self._keep_up(generation.number)
+        return ending
 
-    def _runs(self, generation: int, numbers: Sequence[int], points: Sequence[dict[str, object]]) -> list[Run]:
-        replicates = range(self.spec.replicates)
-        return [
-            Run(number, point, derive_seed(self.spec.seed, number, replicate), replicate, generation,
-                row * len(replicates) + replicate)
-            for row, (number, point) in enumerate(zip(numbers, points, strict=True))
-            for replicate in replicates
-        ]  # fmt: skip
+    def _run_async(self, history: deque[entries.Generation]) -> Ending:
+        """Steady state: a new point is asked as soon as one returns."""
+        self._replay_async(history)
+        for generation in list(self._under_way.values()):
+            self._take_on(generation)
+        ending = self._ending()
+        while ending is None and len(self._under_way) < self.compute.workers and (more := self._ask(1)):
+            self._take_on(more)
+        for trial in self._trials(at_once=True):
+            generation = self._under_way[trial.generation]
+            generation.told[trial.number] = trial
+            self._tell_if_whole(generation)
+            self._keep_up(trial.generation)
+            ending = ending or self._ending()
+            if ending is None and (more := self._ask(1)):
+                self._take_on(more)
+        return Ending.INTERRUPTED if self.stop.requested else ending or Ending.EXHAUSTED
 
-    def _evaluate(
-        self, runs: Sequence[Run], known: Mapping[int, Trial], waiting: dict[tuple[int, int], Outcome]
-    ) -> list[Trial]:
-        """The trials of a generation that have ended, in order, all of them recorded."""
+    def _ending(self) -> Ending | None:
+        return Ending.INTERRUPTED if self.stop.requested else self.progress.ending(self.spec.budget)
+
+    def _ask(self, size: int) -> Generation | None:
+        """The next points, recorded: None when the budget or the space is used up."""
         replicates = self.spec.replicates
-        first = {run.trial: run for run in reversed(runs)}
-        ready = [waiting.pop((run.trial, run.replicate)) for run in runs if (run.trial, run.replicate) in waiting]
+        outstanding = sum(len(each.runs) // replicates for each in self._under_way.values())
+        size = min(size, self.spec.budget.trials - self.progress.told - outstanding)
+        ids, x = self.optimizer.ask(max(size, 0))
+        if len(ids) == 0:
+            return None
+        points = self.space.decode(x)
+        generation = self._generation(self._asked, ids.tolist(), points)
+        seeds = [run.seed for run in generation.runs[::replicates]]
+        self.record.asked(generation.number, ids.tolist(), self._numbers(points), seeds)
+        return generation
+
+    def _generation(self, number: int, trials: Sequence[int], points: Sequence[dict[str, Any]]) -> Generation:
+        """A generation under way."""
+        replicates = range(self.spec.replicates)
+        runs = [
+            Run(
+                trial,
+                point,
+                seed=derive_seed(self.spec.seed, trial, replicate),
+                replicate=replicate,
+                generation=number,
+                row=row * len(replicates) + replicate,
+            )
+            for row, (trial, point) in enumerate(zip(trials, points, strict=True))
+            for replicate in replicates
+        ]
+        self._asked = number + 1
+        self._under_way[number] = generation = Generation(number, runs)
+        return generation
+
+    def _take_on(self, generation: Generation) -> None:
+        """Give a generation to the compute, but for what is known of it."""
+        keys = [(run.trial, run.replicate) for run in generation.runs]
+        ready = [self._waiting.pop(key) for key in keys if key in self._waiting and key[0] not in generation.told]
+        self._first |= {run.trial: run for run in reversed(generation.runs)}
+        self._evaluation.add(generation.runs, ready, generation.told)
+
+    def _trials(self, *, at_once: bool = False) -> Iterator[Trial]:
+        """The trials that were taken on, as they end, all of them recorded: at once, or in groups."""
         groups: dict[int, list[Outcome]] = {}
-        trials = dict(known)
         fresh: list[tuple[Trial, list[Outcome]]] = []
         recorded = time.monotonic()
-        for outcome in self.evaluation.run(runs, ready, known):
+        for outcome in self._evaluation.outcomes():
             group = groups.setdefault(outcome.trial, [])
             group.append(outcome)
-            if len(group) == replicates:
-                trial = trials[outcome.trial] = _trial(first[outcome.trial], groups.pop(outcome.trial))
-                fresh.append((trial, group))
-                for observer in self.observers:
-                    observer.trial_ended(trial)
-                if time.monotonic() - recorded > RECORD_SECONDS:
-                    self.record.told(fresh)
-                    self._flush()
-                    fresh, recorded = [], time.monotonic()
+            if len(group) < self.spec.replicates:
+                continue
+            trial = _trial(self._first.pop(outcome.trial), groups.pop(outcome.trial))
+            fresh.append((trial, group))
+            for observer in self.observers:
+                observer.trial_ended(trial)
+            if at_once or time.monotonic() - recorded > RECORD_SECONDS:
+                self.record.told(fresh)
+                self._flush()
+                fresh, recorded = [], time.monotonic()
+            yield trial
         self.record.told(fresh)
-        return [trials[number] for number in sorted(trials)]
 
-    def _tell(self, trials: Iterable[Trial]) -> None:
-        """Tell the optimizer a whole generation and count it."""
-        ordered = list(trials)
-        values = np.array([self.scale.values(trial) for trial in ordered])
-        violations = np.array(
-            [0.0 if trial.status is Status.FAILED else self.scale.violation(trial) for trial in ordered]
-        )
+    def _tell_if_whole(self, generation: Generation) -> bool:
+        """Tell the optimizer a generation of which every trial has ended, and count it."""
+        if len(generation.told) * self.spec.replicates < len(generation.runs):
+            return False
+        trials = [generation.told[number] for number in sorted(generation.told)]
+        values = np.array([self.scale.values(trial) for trial in trials])
+        violations = [0.0 if trial.status is Status.FAILED else self.scale.violation(trial) for trial in trials]
         self.optimizer.tell(
-            [trial.number for trial in ordered], values[:, 0] if values.shape[1] == 1 else values, violations
+            [trial.number for trial in trials], values[:, 0] if values.shape[1] == 1 else values, violations
         )
-        for trial in ordered:
+        for trial in trials:
             self.progress.add(trial)
         self.progress.generations += 1
+        del self._under_way[generation.number]
+        return True
+
+    def _keep_up(self, number: int) -> None:
+        """After a tell: arrays, checkpoint and observers."""
+        self.progress.seconds = time.monotonic() - self._clock
+        self._flush()
+        if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
+            self._checkpoint()
+        for observer in self.observers:
+            observer.generation_completed(number, self.progress)
 
     def _checkpoint(self) -> None:
-        progress = self.progress
-        counters = {
-            name: getattr(progress, name)
-            for name in ("complete", "failed", "cached", "generations", "seconds", "stale")
-        }
-        best = [[trial.number, trial.parameters, trial.metrics] for trial in progress.ranking.pareto]
-        self.record.save_checkpoint(
-            dump_state({"optimizer": self.optimizer.state(), "progress": counters, "best": best})
-        )
+        under_way = [
+            [each.number, [run.trial for run in runs], [dict(run.parameters) for run in runs]]
+            for each in self._under_way.values()
+            for runs in [each.runs[:: self.spec.replicates]]
+        ]
+        state = {"optimizer": self.optimizer.state(), "progress": self.progress.state(), "asked": self._asked}
+        self.record.save_checkpoint(dump_state({**state, "under_way": under_way}))
+        self._checkpointed = time.monotonic()
 
-    def _restore(self) -> tuple[list[Run], dict[int, Trial]] | None:
-        """Bring the optimizer to where the ledger ends; returns the generation that was under way, if any."""
-        after = -1
-        if (found := self.record.checkpoint()) is not None:
-            payload, after = found
-            state = load_state(payload)
-            self.optimizer = optimizer_from_state(state["optimizer"])
-            for name, value in state["progress"].items():
-                setattr(self.progress, name, value)
-            for number, parameters, metrics in state["best"]:
-                self.progress.ranking.add(Trial(number, parameters, Status.COMPLETE, metrics))
-        pending: tuple[list[Run], dict[int, Trial]] | None = None
-        for generation in self.record.history(after):
-            if pending is not None:
-                raise CorruptionError(
-                    "the ledger asks for a generation before the last one has ended; run `simopt verify`"
-                )
-            ids, x = self.optimizer.ask(len(generation.trials))
-            if ids.tolist() != generation.trials or not np.array_equal(self._numbers(x), generation.parameters):
-                raise CorruptionError(
-                    f"generation {generation.number} cannot be replayed: the optimizer now asks for other points than "
-                    "the ledger holds. Was the study written by another version? Run it under a new name with --new."
-                )
-            if len(generation.told) == len(generation.trials):
-                self._tell([generation.told[number] for number in generation.trials])
+    def _restore(self) -> deque[entries.Generation]:
+        """Bring the optimizer to its last checkpoint; returns what the ledger holds since then."""
+        found = self.record.checkpoint()
+        if found is None:
+            return deque(self.record.history())
+        payload, after = found
+        state = load_state(payload)
+        self.optimizer = optimizer_from_state(state["optimizer"])
+        self.progress.restore(state["progress"])
+        self._asked = state["asked"]
+        under_way = []
+        for number, trials, points in state["under_way"]:
+            self._generation(number, trials, points)
+            seeds = [derive_seed(self.spec.seed, trial) for trial in trials]
+            under_way.append((entries.Generation(number, trials, self._numbers(points)), seeds))
+        return deque(self.record.history(after, under_way))
+
+    def _ask_again(self, recorded: entries.Generation) -> Generation:
+        """A generation that the ledger holds: the optimizer is asked for it as it was then."""
+        ids, x = self.optimizer.ask(len(recorded.trials))
+        points = self.space.decode(x)
+        if ids.tolist() != list(recorded.trials) or not np.array_equal(self._numbers(points), recorded.parameters):
+            raise CorruptionError(
+                f"generation {recorded.number} cannot be replayed: the optimizer now asks for other points than the "
+                "ledger holds. Was the study written by another version? Run it anew with --new."
+            )
+        generation = self._generation(recorded.number, ids.tolist(), points)
+        generation.told |= recorded.told
+        return generation
+
+    def _replay_async(self, history: Sequence[entries.Generation]) -> None:
+        """Ask and tell in the order of the ledger."""
+        asked: list[tuple[int, entries.Generation, Trial | None]] = [
+            (each.asked_at, each, None) for each in history if each.asked_at >= 0
+        ]
+        told = [(at, each, each.told[number]) for each in history for number, at in each.told_at.items()
+                if number in each.told]  # fmt: skip
+        for _, recorded, trial in sorted(asked + told, key=lambda event: event[0]):
+            if trial is None:
+                self._ask_again(recorded).told.clear()
             else:
-                pending = self._runs(generation.number, generation.trials, self.space.decode(x)), generation.told
-        return pending
+                generation = self._under_way[recorded.number]
+                generation.told[trial.number] = trial
+                self._tell_if_whole(generation)
 
-    def _numbers(
-        self, x: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        return np.array([self.space.to_numbers(point) for point in self.space.decode(x)])
+    def _numbers(self, points: Sequence[dict[str, Any]]) -> Array:
+        return np.array([self.space.to_numbers(point) for point in points]).reshape(-1, self.space.dimensions)
 
 
 def _trial(run: Run, outcomes: Sequence[Outcome]) -> Trial:

@@ -12,7 +12,7 @@ from typing import Any
 from prefect_simopt.api import check_answer
 from prefect_simopt.errors import Problem, SpecError, StoreError, StudyInterrupted
 from prefect_simopt.loop import Ending
-from prefect_simopt.session import open_session, study_location
+from prefect_simopt.session import local_compute, open_session, study_location
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.specfile import parse_value
 from prefect_simopt.study import Study, open_study
@@ -75,19 +75,12 @@ def simulate_once(arguments: argparse.Namespace, spec: StudySpec) -> int:
 
     from prefect_simopt.cli import DONE, FAILED
     from prefect_simopt.seeds import derive_seed
-    from prefect_simopt.simulators.local import LocalCompute
     from prefect_simopt.storage import StudyLocation
     from prefect_simopt.trial import Run, Status
 
     point = _point(spec, arguments.param)
     with tempfile.TemporaryDirectory(prefix="simopt-") as scratch:
-        compute = LocalCompute(
-            spec.simulator,
-            names=list(point),
-            workers=1,
-            timeout=spec.compute.timeout,
-            metrics=spec.metrics,
-        )
+        compute = local_compute(spec, workers=1)
         try:
             compute.start()
             compute.attach(StudyLocation(str(Path(scratch) / "study"), {}), 1)

@@ -11,12 +11,13 @@ from prefect_simopt.evaluation import StopRequest
 from prefect_simopt.loop import Ending, Observer, Search
 from prefect_simopt.record import Record
 from prefect_simopt.signals import stop_on_signals
+from prefect_simopt.simulators.devices import available_workers
 from prefect_simopt.simulators.local import LocalCompute
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.versions import provenance
 
-__all__ = ["Session", "carried_function", "open_session", "study_location"]
+__all__ = ["Session", "carried_function", "local_compute", "open_session", "study_location"]
 
 carried_function: ContextVar[Callable[..., Any] | None] = ContextVar("carried_function", default=None)
 """A simulator without an importable name, on its way to `open_session` through code that only carries specs."""
@@ -76,6 +77,26 @@ def study_location(spec: StudySpec, options: Mapping[str, Any] | None = None) ->
     return StudyLocation(f"{spec.store.url.rstrip('/')}/{spec.name}", dict(options or {}))
 
 
+def local_compute(
+    spec: StudySpec,
+    *,
+    workers: int | None = None,
+    function: Callable[..., Any] | None = None,
+    listener: Listener | None = None,
+) -> LocalCompute:
+    """The spec's simulator on this machine, not yet started; `workers` takes the place of the spec's."""
+    wanted = spec.compute.workers
+    return LocalCompute(
+        spec.simulator,
+        space_names=[parameter.name for parameter in spec.space],
+        workers=workers or (available_workers() if wanted == "auto" else wanted),
+        timeout=spec.compute.timeout,
+        function=function,
+        listener=listener,
+        required_metrics=spec.metrics,
+    )
+
+
 @contextmanager
 def open_session(
     spec: StudySpec,
@@ -100,15 +121,7 @@ def open_session(
     """
     location = study_location(spec, options)
     with ExitStack() as stack:
-        compute = LocalCompute(
-            spec.simulator,
-            names=[parameter.name for parameter in spec.space],
-            workers=spec.compute.workers,
-            timeout=spec.compute.timeout,
-            metrics=spec.metrics,
-            function=function or carried_function.get(),
-            listener=listener,
-        )
+        compute = local_compute(spec, function=function or carried_function.get(), listener=listener)
         stack.callback(compute.close)
         info = compute.start()
         record = Record.open(
@@ -118,6 +131,6 @@ def open_session(
         )
         stack.callback(lambda: record.close(session.ending.name.lower() if session.ending else "interrupted"))
         compute.attach(location, record.capacity)
-        session = Session(spec, location, record, compute, info.batch_rows)
+        session = Session(spec, location, record, compute, info.batch)
         stack.enter_context(stop_on_signals(session.stop, compute.close))
         yield session

@@ -100,7 +100,9 @@ class Lattice:
         u = rng.random((2, *x.shape))
         steps = np.floor(np.maximum(self.levels / 2.0, 1.0) ** u[0])
         shift = np.where(u[1] < 0.5, -steps, steps) * self.widths(x)
-        ordered = np.clip(np.where((x + shift < 0.0) | (x + shift > 1.0), x - shift, x + shift), 0.0, 1.0)
+        outside = np.abs(x + shift - 0.5) > 0.5
+        ordered = np.where(outside, x - shift, x + shift)
+        ordered = np.where(np.abs(ordered - 0.5) > 0.5, np.where(x < 0.5, 1.0, 0.0), ordered)  # the farther end
         other = 1.0 + np.floor(u[0] * np.maximum(self.levels - 1, 0))
         category = ((np.floor(x * self.levels) + other) % np.maximum(self.levels, 1) + 0.5) / np.maximum(self.levels, 1)
         return np.where(where, np.where(self.categorical, category, ordered), x)

@@ -68,8 +68,9 @@ class Placement:
         for _ in range(_DRAWS if anchors is None else _REDRAWS):
             candidates = self._repair.snap(draw(left))
             taken = self._take(candidates, None if anchors is None else anchors[left])
-            x[left[taken]] = candidates[taken]
-            left, candidates = left[~taken], candidates[~taken]
+            # Samples close ranks, so that they keep the order of their sequence; moves belong to their rows.
+            rows, left = (left[taken], left[~taken]) if anchors is not None else np.split(left, [taken.sum()])
+            x[rows], candidates = candidates[taken], candidates[~taken]
             if not left.size:
                 return x
         # Samples of an enumerable space stay uniform if they are replaced at once.

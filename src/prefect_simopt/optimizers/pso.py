@@ -34,7 +34,7 @@ class PSO(Population):
 
         (4)  x <- x, p or g, in proportion to w, c1 r1 and c2 r2
 
-    and any discrete coordinate jumps with probability min(1/d, 1/2).
+    and any discrete coordinate jumps with probability 1/(4d).
     """
 
     config_type: ClassVar[type[PSOConfig]] = PSOConfig
@@ -69,7 +69,7 @@ class PSO(Population):
         moved = lattice.dither(moved, self._rng)
         if lattice.any_categorical:
             moved = np.where(lattice.categorical, self._choose(x, best, leader, r1, r2), moved)
-        return lattice.jump(moved, self._rng.random(x.shape) < min(1.0 / x.shape[1], 0.5), self._rng)
+        return lattice.jump(moved, self._rng.random(x.shape) < 0.25 / x.shape[1], self._rng)
 
     def _choose(self, x: Array, best: Array, leader: Array, r1: Array, r2: Array) -> Array:
         own, cognitive, social = self.config.inertia, self.config.cognitive * r1, self.config.social * r2

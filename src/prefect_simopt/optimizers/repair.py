@@ -46,7 +46,7 @@ class Repair:
         relation. Not every point gets there.
         """
         x = x.copy()
-        for _ in range(_PROJECTIONS):
+        for step in range(_PROJECTIONS):
             violation = self.space.violation(x)
             rows = np.flatnonzero((violation > 0.0) & np.isfinite(violation))
             if not rows.size:
@@ -56,7 +56,8 @@ class Repair:
             rows, descent, steepest = rows[steepest > 0.0], descent[steepest > 0.0], steepest[steepest > 0.0]
             direction = descent / steepest[:, None]  # of moderate length, since a violation may be of any size
             length = np.sqrt((direction**2).sum(axis=1))
-            way = violation[rows] / steepest / length + _INSIDE
+            # Every other step ends on the boundary, for the sake of equalities.
+            way = violation[rows] / steepest / length + (_INSIDE if step % 2 == 0 else 0.0)
             x[rows] = self.snap(x[rows] + (way / length)[:, None] * direction)
         return x
 

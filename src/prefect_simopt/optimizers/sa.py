@@ -33,7 +33,7 @@ class SA(Population):
         (4)  log s <- log s + (share accepted - acceptance)
 
     Coordinates beyond a bound are reflected. Ordered values are rounded at random, and each discrete coordinate jumps
-    with probability min(1/d, 1/2). Infeasible points are only ever left for better ones (Deb's rules), and a feasible
+    with probability 1/(2d). Infeasible points are only ever left for better ones (Deb's rules), and a feasible
     one never for an infeasible one.
     """
 
@@ -58,7 +58,7 @@ class SA(Population):
         y = np.where(lattice.categorical, anchors, reflect(anchors + self._step * z))  # (1)
         if not lattice.any_discrete:
             return y
-        return lattice.jump(lattice.dither(y, rng), rng.random(y.shape) < min(1.0 / y.shape[1], 0.5), rng)
+        return lattice.jump(lattice.dither(y, rng), rng.random(y.shape) < 0.5 / y.shape[1], rng)
 
     def _update(self, ids: Ids, x: Array, values: Array, violations: Array) -> None:
         slots, generation = ids % self.size, int(ids[0]) // self.size

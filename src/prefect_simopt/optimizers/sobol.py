@@ -27,7 +27,7 @@ class Sobol(Sampler):
     def __init__(self, config: Any, space: Space, seed: int = 7, objectives: int = 1, batch: int = 16) -> None:
         if space.dimensions > _MAX_DIMENSIONS:
             raise ValueError(
-                f"sobol has up to {_MAX_DIMENSIONS} parameters, not {space.dimensions}; take lhs or random"
+                f"sobol takes up to {_MAX_DIMENSIONS} parameters, not {space.dimensions}; take lhs or random"
             )
         super().__init__(config, space, seed, objectives, batch)
         self._sequence: Any = None

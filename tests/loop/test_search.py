@@ -1,0 +1,205 @@
+import math
+import threading
+from contextlib import suppress
+
+import pytest
+from threads import Died, ThreadCompute
+
+from prefect_simopt.loop import Ending, Search
+from prefect_simopt.record import Record
+from prefect_simopt.session import study_location
+from prefect_simopt.specfile import make_spec
+
+OPTIMIZERS = ["pso", "ga", "sa", "random", "sobol", "lhs", {"type": "grid", "points": 6}]
+
+
+def bowl(x, n):
+    return {"value": (x - 0.3) ** 2 + 0.1 * (n - 4) ** 2, "size": x + n}
+
+
+def flaky(x, n):
+    if x < -2:
+        raise ValueError("too far")
+    return bowl(x, n)
+
+
+def study(store, **changes):
+    document = {
+        "name": "bowl",
+        "simulator": {"entrypoint": "bowl:bowl"},
+        "space": [{"name": "x", "low": -5, "high": 5}, {"name": "n", "type": "int", "low": 0, "high": 9}],
+        "constraints": [{"metric": "size", "high": 9}],
+        "budget": {"trials": 40},
+        "store": str(store),
+        **changes,
+    }
+    return make_spec(document)
+
+
+class Watcher:
+    def __init__(self):
+        self.trials = []
+
+    def generation_started(self, number, trials):
+        pass
+
+    def trial_ended(self, trial):
+        self.trials.append(trial)
+
+    def generation_completed(self, number, progress):
+        self.progress = progress
+
+
+def search(spec, function=bowl, workers=1, die_after=None, stop_at=None):
+    """Run a study until it ends or dies; returns how, the search, the calls made, and what was seen."""
+    location = study_location(spec)
+    record = Record.open(location, spec=spec, provenance={})
+    compute = ThreadCompute(function, location, workers, die_after)
+    watcher = Watcher()
+    running = Search(spec, record, compute, observers=[watcher])
+    if stop_at is not None:
+        watcher.trial_ended = lambda trial: trial.number >= stop_at and running.stop.set(grace=1)
+    ending = None
+    try:
+        with suppress(Died):
+            ending = running.run()
+    finally:
+        compute.close()
+        record.close(ending.name.lower() if ending else "died")
+    return ending, running, compute.calls, watcher
+
+
+def trials(spec):
+    from prefect_simopt.study import open_study
+
+    return open_study(study_location(spec).url).fingerprint()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+class TestEveryOptimizer:
+    def test_runs_the_budget(self, tmp_path, optimizer):
+        ending, running, calls, _ = search(study(tmp_path, optimizer=optimizer))
+        assert ending is Ending.BUDGET
+        assert running.progress.told == running.progress.complete == 40
+        assert [trial for trial, _, _ in sorted(calls)] == list(range(40))
+
+    def test_workers_change_nothing(self, tmp_path, optimizer):
+        one, four = (study(tmp_path / name, optimizer=optimizer) for name in ("one", "four"))
+        search(one, workers=1)
+        search(four, workers=4)
+        assert trials(one) == trials(four)
+
+    def test_deaths_change_nothing_and_no_recorded_trial_runs_again(self, tmp_path, optimizer):
+        whole, broken = (study(tmp_path / name, optimizer=optimizer) for name in ("whole", "broken"))
+        search(whole)
+        calls = []
+        for die_after in (0, 3, 1, 17, 5, None):
+            ending, _, made, _ = search(broken, die_after=die_after)
+            calls += made
+        assert ending is Ending.BUDGET
+        assert sorted(calls) == [(trial, 0, 0) for trial in range(40)]
+        assert trials(whole) == trials(broken)
+
+    def test_a_finished_study_runs_nothing(self, tmp_path, optimizer):
+        spec = study(tmp_path, optimizer=optimizer)
+        search(spec)
+        ending, _, calls, _ = search(spec)
+        assert (ending, calls) == (Ending.BUDGET, [])
+
+    def test_a_larger_budget_goes_on(self, tmp_path, optimizer):
+        search(study(tmp_path, optimizer=optimizer))
+        ending, running, calls, _ = search(study(tmp_path, optimizer=optimizer, budget={"trials": 55}))
+        assert running.progress.told == 55
+        assert sorted(trial for trial, _, _ in calls) == list(range(40, 55))
+
+    def test_a_stop_is_resumed(self, tmp_path, optimizer):
+        whole, stopped = (study(tmp_path / name, optimizer=optimizer) for name in ("whole", "stopped"))
+        search(whole)
+        ending, running, first, _ = search(stopped, stop_at=9)
+        assert ending is Ending.INTERRUPTED
+        ending, running, rest, _ = search(stopped)
+        assert ending is Ending.BUDGET
+        assert sorted(first + rest) == [(trial, 0, 0) for trial in range(40)]
+        assert trials(whole) == trials(stopped)
+
+
+def test_failed_trials_are_told_and_counted(tmp_path):
+    ending, running, _, watcher = search(study(tmp_path, optimizer="random"), flaky)
+    assert ending is Ending.BUDGET
+    assert running.progress.failed == sum(trial.parameters["x"] < -2 for trial in watcher.trials) > 0
+    assert all("too far" in trial.message for trial in watcher.trials if trial.parameters["x"] < -2)
+
+
+def test_too_many_failures_end_the_study(tmp_path):
+    def broken(x, n):
+        raise RuntimeError("no licence")
+
+    ending, running, calls, _ = search(study(tmp_path, optimizer="pso"), broken)
+    assert ending is Ending.FAILURES
+    assert len(calls) == 16
+    assert running.progress.ranking.best is None
+
+
+def test_retries_are_counted_recorded_and_survive_a_death(tmp_path):
+    tried = []
+
+    def second_time(x, n):
+        tried.append(x)
+        if tried.count(x) < 3:
+            raise RuntimeError("try again")
+        return bowl(x, n)
+
+    spec = study(tmp_path, optimizer="random", budget={"trials": 8}, compute={"retries": 3, "retry_delay": 0.001})
+    search(spec, second_time, die_after=5)
+    ending, running, calls, _ = search(spec, second_time)
+    assert running.progress.complete == 8
+    assert max(attempt for _, _, attempt in calls) == 2
+    assert all(tried.count(x) == 3 for x in tried)
+
+
+def test_replicates_have_their_own_seeds_and_give_means_and_errors(tmp_path):
+    values = iter(range(1000))
+    lock = threading.Lock()
+
+    def noisy(x, n):
+        with lock:
+            return {"value": float(next(values)), "size": 0.0}
+
+    spec = study(tmp_path, optimizer="random", budget={"trials": 4}, replicates=3)
+    _, running, calls, watcher = search(spec, noisy)
+    assert len(calls) == 12
+    assert len({run for run in calls}) == 12
+    first = watcher.trials[0]
+    assert first.metrics["value"] == 1.0
+    assert first.errors["value"] == pytest.approx(1 / math.sqrt(3))
+
+
+@pytest.mark.parametrize(
+    ("budget", "objectives", "expected"),
+    [
+        ({"trials": 4000, "patience": 20}, None, Ending.PATIENCE),
+        ({"trials": 4000}, [{"metric": "value", "target": 0.5}], Ending.TARGET),
+        ({"trials": 4000, "wall_time": 0.05}, None, Ending.WALL_TIME),
+    ],
+)
+def test_other_ends(tmp_path, budget, objectives, expected):
+    changes = {"objectives": objectives} if objectives else {}
+    ending, running, *_ = search(study(tmp_path, budget=budget, **changes))
+    assert ending is expected
+    assert running.progress.told < 4000
+
+
+def test_a_used_up_space_ends_the_study(tmp_path):
+    space = [{"name": "x", "low": 0, "high": 1, "step": 0.5}, {"name": "n", "type": "int", "low": 0, "high": 1}]
+    ending, running, *_ = search(study(tmp_path, space=space, optimizer="random"))
+    assert ending is Ending.EXHAUSTED
+    assert running.progress.told == 6
+
+
+def test_several_objectives_keep_the_pareto_set(tmp_path):
+    spec = study(tmp_path, optimizer="sobol", objectives=[{"metric": "value"}, {"metric": "size"}], constraints=[])
+    _, running, _, watcher = search(spec)
+    pareto = running.progress.ranking.pareto
+    points = [(trial.metrics["value"], trial.metrics["size"]) for trial in watcher.trials]
+    front = [p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points)]
+    assert sorted((t.metrics["value"], t.metrics["size"]) for t in pareto) == sorted(front)
