@@ -22,8 +22,8 @@ from prefect_simopt.terminal import Terminal
 __all__ = ["run_study", "simulate_once"]
 
 _SERVER_HINT = (
-    "PREFECT_API_URL is not set, so Prefect starts a temporary server, which takes about ten seconds. Two ways around it:"
-    " a server that stays (`make up`, or `prefect server start` and the URL that it prints), or --untracked."
+    "PREFECT_API_URL is not set, so Prefect starts a temporary server, which takes about ten seconds. Two ways around"
+    " it: a server that stays (`make up`, or `prefect server start` and the URL that it prints), or --untracked."
 )
 
 

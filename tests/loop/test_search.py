@@ -108,16 +108,16 @@ class TestEveryOptimizer:
 
     def test_a_larger_budget_goes_on(self, tmp_path, optimizer):
         search(study(tmp_path, optimizer=optimizer))
-        ending, running, calls, _ = search(study(tmp_path, optimizer=optimizer, budget={"trials": 55}))
+        _ending, running, calls, _ = search(study(tmp_path, optimizer=optimizer, budget={"trials": 55}))
         assert running.progress.told == 55
         assert sorted(trial for trial, _, _ in calls) == list(range(40, 55))
 
     def test_a_stop_is_resumed(self, tmp_path, optimizer):
         whole, stopped = (study(tmp_path / name, optimizer=optimizer) for name in ("whole", "stopped"))
         search(whole)
-        ending, running, first, _ = search(stopped, stop_at=9)
+        ending, _, first, _ = search(stopped, stop_at=9)
         assert ending is Ending.INTERRUPTED
-        ending, running, rest, _ = search(stopped)
+        ending, _running, rest, _ = search(stopped)
         assert ending is Ending.BUDGET
         assert sorted(first + rest) == [(trial, 0, 0) for trial in range(40)]
         assert trials(whole) == trials(stopped)
@@ -151,7 +151,7 @@ def test_retries_are_counted_recorded_and_survive_a_death(tmp_path):
 
     spec = study(tmp_path, optimizer="random", budget={"trials": 8}, compute={"retries": 3, "retry_delay": 0.001})
     search(spec, second_time, die_after=5)
-    ending, running, calls, _ = search(spec, second_time)
+    _ending, running, calls, _ = search(spec, second_time)
     assert running.progress.complete == 8
     assert max(attempt for _, _, attempt in calls) == 2
     assert all(tried.count(x) == 3 for x in tried)
@@ -166,9 +166,9 @@ def test_replicates_have_their_own_seeds_and_give_means_and_errors(tmp_path):
             return {"value": float(next(values)), "size": 0.0}
 
     spec = study(tmp_path, optimizer="random", budget={"trials": 4}, replicates=3)
-    _, running, calls, watcher = search(spec, noisy)
+    _, _running, calls, watcher = search(spec, noisy)
     assert len(calls) == 12
-    assert len({run for run in calls}) == 12
+    assert len(set(calls)) == 12
     first = watcher.trials[0]
     assert first.metrics["value"] == 1.0
     assert first.errors["value"] == pytest.approx(1 / math.sqrt(3))
