@@ -13,8 +13,9 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _PROJECTIONS = 12
-_DIFFERENCE = 1e-6
+_DIFFERENCE = 1e-9
 _INSIDE = 1e-9  # how far behind a boundary a projection aims, so that rounding does not leave it outside
+_FARTHEST = 1e3  # beyond any corner, and far from overflow
 _BISECTIONS = 20  # to a millionth of the way
 
 
@@ -43,10 +44,10 @@ class Repair:
 
         B. T. Polyak, "Minimization of unsmooth functionals", USSR Computational Mathematics and Mathematical Physics 9
         (1969) 14-29: x <- x - h(x) g / |g|^2, here with differences for the subgradient g. One step does for a linear
-        relation. Not every point gets there.
+        relation. Not every point gets there: none on an equality of real numbers, which has no inside.
         """
         x = x.copy()
-        for step in range(_PROJECTIONS):
+        for _ in range(_PROJECTIONS):
             violation = self.space.violation(x)
             rows = np.flatnonzero((violation > 0.0) & np.isfinite(violation))
             if not rows.size:
@@ -56,8 +57,8 @@ class Repair:
             rows, descent, steepest = rows[steepest > 0.0], descent[steepest > 0.0], steepest[steepest > 0.0]
             direction = descent / steepest[:, None]  # of moderate length, since a violation may be of any size
             length = np.sqrt((direction**2).sum(axis=1))
-            # Every other step ends on the boundary, for the sake of equalities.
-            way = violation[rows] / steepest / length + (_INSIDE if step % 2 == 0 else 0.0)
+            with np.errstate(over="ignore"):
+                way = np.minimum(violation[rows] / steepest, _FARTHEST) / length + _INSIDE
             x[rows] = self.snap(x[rows] + (way / length)[:, None] * direction)
         return x
 
