@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prefect_simopt.chunks import ChunkArray, array_document, encode, encode_text
+from prefect_simopt.chunks import ChunkArray, array_document, decode, encode, encode_text
 from prefect_simopt.trial import Reason, Status
 
 __all__ = ["CHUNK", "REASONS", "Column", "Table", "columns", "coordinate", "text_coordinate"]
@@ -79,6 +79,12 @@ class Column:
         """Name of a chunk's object."""
         inner = (str(block) if axis == self.axis else "0" for axis in range(len(self.inner)))
         return "/".join([self.name, "c", str(chunk), *inner])
+
+    def part(self, block: int) -> tuple[slice, ...]:
+        """Where a block is in the column."""
+        if self.axis is None:
+            return (slice(None),)
+        return (slice(None),) * (self.axis + 1) + (slice(block * self.width, (block + 1) * self.width),)
 
     def empty(self, rows: int) -> ChunkArray:
         """Values of `rows` trials that have none."""
@@ -177,6 +183,35 @@ class Table:
             wider[tuple(slice(0, size) for size in buffers[name].shape)] = buffers[name]
             buffers[name] = wider
 
+    def load(self, chunk: int, parts: Mapping[str, bytes | None]) -> None:
+        """Take a chunk's rows from what is stored.
+
+        Args:
+            chunk: its number.
+            parts: bytes of its objects by key; None where there is none.
+
+        Raises:
+            CorruptionError: an object is damaged.
+        """
+        buffers = self._buffers.get(chunk) or self._new(chunk)
+        for name, column in self.columns.items():
+            for block in range(column.blocks):
+                key = column.key(chunk, block)
+                data = parts.get(key)
+                if data is not None:
+                    whole = decode(data, column.dtype, (CHUNK, *column.block), key)
+                    into = buffers[name][column.part(block)]
+                    into[...] = whole[tuple(slice(0, size) for size in into.shape)]
+
+    def whole(self, name: str) -> ChunkArray:
+        """All rows of a column, as far as there are any."""
+        column, last = self.columns[name], max(self._buffers, default=-1)
+        parts = [
+            self._buffers[chunk][name] if chunk in self._buffers else column.empty(self._rows(chunk))
+            for chunk in range(last + 1)
+        ]
+        return np.concatenate(parts) if parts else column.empty(0)
+
     def changed(self, *, status: bool) -> Chunks:
         """Chunks to be written.
 
@@ -208,10 +243,7 @@ class Table:
         return buffers
 
     def _encoded(self, chunk: int, column: Column, block: int) -> bytearray:
-        buffer = self._buffers[chunk][column.name]
-        if column.axis is not None:
-            at = slice(block * column.width, (block + 1) * column.width)
-            buffer = buffer[(slice(None),) * (column.axis + 1) + (at,)]
+        buffer = self._buffers[chunk][column.name][column.part(block)]
         if buffer.shape != (CHUNK, *column.block):
             whole = np.full((CHUNK, *column.block), column.fill, dtype=column.dtype)
             whole[tuple(slice(0, size) for size in buffer.shape)] = buffer

@@ -1,6 +1,7 @@
 """Fields as they are read back: checked against their checksum and against the SHA-256 of what the simulator wrote."""
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from prefect_simopt.chunks import ChunkArray, decode
 from prefect_simopt.errors import CorruptionError
 from prefect_simopt.storage import Storage
 
-__all__ = ["field_document", "field_key", "read_field"]
+__all__ = ["FieldOfTrials", "Fields", "field_document", "field_key", "read_field"]
 
 
 def field_document(storage: Storage, name: str) -> dict[str, Any]:
@@ -53,3 +54,45 @@ def read_field(storage: Storage, name: str, trial: int, digest: str, document: d
     if hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest() != digest:
         raise CorruptionError(f"{what} is not what the simulator wrote: its SHA-256 does not match")
     return array
+
+
+class Fields(Mapping[str, "FieldOfTrials"]):
+    """The fields of a study by name; each gives a trial's array by its number."""
+
+    def __init__(self, storage: Storage, names: list[str], digests: ChunkArray) -> None:
+        self._storage, self._names, self._digests = storage, names, digests
+
+    def __getitem__(self, name: str) -> "FieldOfTrials":
+        if name not in self._names:
+            raise KeyError(f"there is no field {name!r}; there are: {', '.join(self._names) or 'none'}")
+        return FieldOfTrials(self._storage, name, self._digests[:, self._names.index(name)])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def digests(self, trial: int) -> dict[str, str]:
+        """SHA-256 of the fields that a trial has, as hexadecimal, by name."""
+        rows = self._digests[trial]
+        return {name: rows[i].tobytes().hex() for i, name in enumerate(self._names) if rows[i].any()}
+
+
+class FieldOfTrials(Mapping[int, ChunkArray]):
+    """One field: the arrays of the trials that have it, by their numbers."""
+
+    def __init__(self, storage: Storage, name: str, digests: ChunkArray) -> None:
+        self._storage, self._name, self._digests = storage, name, digests
+        self._document = field_document(storage, name)
+
+    def __getitem__(self, trial: int) -> ChunkArray:
+        if not 0 <= trial < len(self._digests) or not self._digests[trial].any():
+            raise KeyError(f"trial {trial} has no field {self._name}")
+        return read_field(self._storage, self._name, trial, self._digests[trial].tobytes().hex(), self._document)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.flatnonzero(self._digests.any(axis=1)).tolist())
+
+    def __len__(self) -> int:
+        return int(self._digests.any(axis=1).sum())

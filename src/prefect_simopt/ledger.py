@@ -18,7 +18,7 @@ import orjson
 from prefect_simopt.errors import CorruptionError, LeaseError
 from prefect_simopt.storage import Storage
 
-__all__ = ["GENESIS", "Ledger", "Line", "Segment", "scan", "segments"]
+__all__ = ["GENESIS", "Ledger", "Line", "Segment", "newest_segments", "scan", "segments"]
 
 FOLDER = "ledger"
 GENESIS = "0" * 64
@@ -190,20 +190,24 @@ def decode_line(raw: bytes) -> dict[str, Any] | None:
 
 def segments(storage: Storage, after: int = -1) -> Iterator[Segment]:
     """The ledger's segments in order; with `after`, only those that hold records beyond that number."""
-    names = sorted((name for name in storage.names(FOLDER) if _NAME.fullmatch(name)), key=lambda name: int(name[:-6]))
-    keys = [f"{FOLDER}/{name}" for name in names]
     if after < 0:
+        keys = _keys(storage)
         for start in range(0, len(keys), _AT_ONCE):
-            part = keys[start : start + _AT_ONCE]
-            yield from (Segment(key, data or b"") for key, data in zip(part, storage.read_many(part), strict=True))
+            some = keys[start : start + _AT_ONCE]
+            yield from (Segment(key, data or b"") for key, data in zip(some, storage.read_many(some), strict=True))
         return
     found: list[Segment] = []
-    for key in reversed(keys):
-        found.append(Segment(key, storage.read(key) or b""))
-        first = decode_line(found[-1].data.partition(b"\n")[0])
+    for part in newest_segments(storage):
+        found.append(part)
+        first = decode_line(part.data.partition(b"\n")[0])
         if first is not None and first["seq"] <= after + 1:
             break
     yield from reversed(found)
+
+
+def newest_segments(storage: Storage) -> Iterator[Segment]:
+    """The ledger's segments, the last one first, each read when it is asked for."""
+    return (Segment(key, storage.read(key) or b"") for key in reversed(_keys(storage)))
 
 
 def scan(parts: Iterator[Segment], first: int | None = 0) -> Iterator[Line]:
@@ -239,6 +243,11 @@ def _about(raw: bytes) -> str:
     """Which trial a damaged line speaks of, as far as it can be read."""
     match = re.search(rb'"id":"(\w+/[\w.-]+)"', raw)
     return f", {match[1].decode().replace('/', ' ')}" if match else ""
+
+
+def _keys(storage: Storage) -> list[str]:
+    names = [name for name in storage.names(FOLDER) if _NAME.fullmatch(name)]
+    return [f"{FOLDER}/{name}" for name in sorted(names, key=lambda name: int(name.removesuffix(".jsonl")))]
 
 
 def _key(number: int) -> str:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import orjson
 
 from prefect_simopt.arrays import REASONS, Chunks, Table, columns, coordinate, text_coordinate
+from prefect_simopt.chunks import decode_text
 from prefect_simopt.entries import Entry, number_of
 from prefect_simopt.fields import field_document
 from prefect_simopt.hierarchy import Hierarchy
@@ -23,6 +24,7 @@ __all__ = ["STANDING", "View"]
 STANDING = "ledger/arrays.json"
 """Object that says up to which ledger record the arrays are written."""
 _AT_ONCE = 32  # objects encoded before they are written
+_BY_METRIC = ("metrics", "standard_errors", "replicate_metrics")
 _REASON_NUMBERS = {reason.value: number for number, reason in enumerate(REASONS, 1)}
 
 
@@ -87,6 +89,41 @@ class View:
         self._put_trials(told)
         self._stale = True
 
+    def load(self) -> int:
+        """Take the rows from the arrays in the store, to read them.
+
+        Returns:
+            The number of the ledger record from which to `apply` what they lack.
+
+        Raises:
+            CorruptionError: an array is damaged.
+        """
+        standing = orjson.loads(self._storage.read(STANDING) or b'{"seq":-1}')
+        self._learn(self._metrics, [dict.fromkeys(self._names("metric"))], *_BY_METRIC)
+        self._learn(self._fields, [dict.fromkeys(self._names("field"))], "digests")
+        chunks = sorted(int(name) for name in self._storage.names("status/c") if name.isdecimal())
+        all_columns = self._table.columns.values()
+        for chunk in chunks:
+            keys = [column.key(chunk, block) for column in all_columns for block in range(column.blocks)]
+            self._table.load(chunk, dict(zip(keys, self._storage.read_many(keys), strict=True)))
+        rows = self._table.whole("status")
+        self.status[: len(rows)] = rows
+        return int(standing["seq"])
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics, in the order of the arrays."""
+        return list(self._metrics)
+
+    @property
+    def fields(self) -> list[str]:
+        """Names of the fields, in the order of the array `digests`."""
+        return list(self._fields)
+
+    def whole(self, name: str) -> npt.NDArray[Any]:
+        """All rows of an array, as far as trials were asked for."""
+        return self._table.whole(name)
+
     def flush(self, standing: Mapping[str, Any]) -> None:
         """Write what has changed: data, then shapes, then `status`.
 
@@ -130,7 +167,7 @@ class View:
         generated = [entry["generated"] for entry in entries]
         metrics = [each.get("metrics", {}) for each in generated]
         fields = [each.get("fields", {}) for each in generated]
-        self._learn(self._metrics, metrics, "metrics", "standard_errors", "replicate_metrics")
+        self._learn(self._metrics, metrics, *_BY_METRIC)
         self._learn(self._fields, fields, "digests")
         status = [Status[each["status"].upper()] for each in generated]
         values: dict[str, npt.ArrayLike] = {
@@ -154,6 +191,10 @@ class View:
             )
         self._table.put(numbers, values)
         self.status[numbers] = status
+
+    def _names(self, path: str) -> list[str]:
+        parts = [self._storage.read(f"{path}/c/{name}") for name in self._storage.names(f"{path}/c")]
+        return [text for part in parts for text in decode_text(part or b"", f"the array {path}") if text]
 
     def _drop(self, trials: Sequence[int]) -> None:
         """A repair found that these trials cannot be trusted; they count as not ended."""
