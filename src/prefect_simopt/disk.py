@@ -22,6 +22,7 @@ _counter = itertools.count()
 _ADVICE = {
     errno.ENOSPC: "the disk is full; make space, then give the same command again",
     errno.EDQUOT: "the disk quota is used up; make space, then give the same command again",
+    errno.EFBIG: "the file would be larger than is allowed; raise the limit (ulimit -f)",
     errno.EACCES: "no permission; change the folder's owner or mode, or choose another store",
     errno.EPERM: "no permission; change the folder's owner or mode, or choose another store",
     errno.EROFS: "the file system is read-only; choose another store",
@@ -51,7 +52,7 @@ class LocalStorage(Storage):
         """The file's bytes; None where there is none."""
         try:
             return Path(self._path(key)).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
             raise self._plain(error, key, "read") from error
