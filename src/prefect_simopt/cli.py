@@ -5,6 +5,7 @@ Messages for people go to standard error; results go to standard output.
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,9 @@ DONE, WRONG_INPUT, FAILED, INTERRUPTED = 0, 2, 3, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = _parser().parse_args(argv)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("simopt: %(message)s"))
+    logging.getLogger("prefect_simopt").handlers = [handler]
     try:
         return int(arguments.command(arguments))
     except (SpecError, SimulatorError, StudyConflictError, LeaseError) as error:

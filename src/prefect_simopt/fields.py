@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from prefect_simopt.chunks import ChunkArray, decode
+from prefect_simopt.chunks import ChunkArray, decode, decode_text
 from prefect_simopt.errors import CorruptionError
+from prefect_simopt.simulators.contract import Field
 from prefect_simopt.storage import Storage
 
-__all__ = ["FieldOfTrials", "Fields", "field_document", "field_key", "read_field"]
+__all__ = ["FieldOfTrials", "Fields", "described_field", "field_document", "field_key", "read_field"]
 
 
 def field_document(storage: Storage, name: str) -> dict[str, Any]:
@@ -54,6 +55,32 @@ def read_field(storage: Storage, name: str, trial: int, digest: str, document: d
     if hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest() != digest:
         raise CorruptionError(f"{what} is not what the simulator wrote: its SHA-256 does not match")
     return array
+
+
+def described_field(storage: Storage, name: str, trial: int, digest: str) -> Field:
+    """A trial's field with the names of its axes, its unit and its coordinates.
+
+    Raises:
+        CorruptionError: it is missing, or it is not what was written.
+    """
+    document = field_document(storage, name)
+    values = read_field(storage, name, trial, digest, document)
+    dims = tuple(document["dimension_names"][1:])
+    coords, units = {}, {}
+    for dim in dims:
+        if storage.read(f"fields/{dim}/zarr.json") is None:
+            continue
+        known = field_document(storage, dim)
+        data = storage.read(f"fields/{dim}/c/0") or b""
+        what = f"the coordinate {dim}"
+        is_text = known["data_type"] == "string"
+        coords[dim] = (
+            np.array(decode_text(data, what))
+            if is_text
+            else decode(data, np.dtype(known["data_type"]), known["shape"], what)
+        )
+        units[dim] = known["attributes"].get("units", "")
+    return Field(values, dims, document["attributes"].get("units", ""), coords, units)
 
 
 class Fields(Mapping[str, "FieldOfTrials"]):

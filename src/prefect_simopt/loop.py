@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_simopt import entries
+from prefect_simopt.cache import Cache
 from prefect_simopt.compute import Compute
 from prefect_simopt.errors import CorruptionError
 from prefect_simopt.evaluation import Evaluation, StopRequest
@@ -66,6 +67,7 @@ class Search:
         observers: who wants to see it.
         stop: set it to end the search early, from any thread or a signal handler.
         flush: brings the store's arrays up to date; `record.flush`, or a tracked form of it.
+        cache: where to look for results of equal trials before running one.
     """
 
     spec: StudySpec
@@ -75,6 +77,7 @@ class Search:
     observers: Sequence[Observer] = ()
     stop: StopRequest = field(default_factory=StopRequest)
     flush: Callable[[], None] | None = None
+    cache: Cache | None = None
 
     def __post_init__(self) -> None:
         self.space = self.spec.make_space()
@@ -192,6 +195,10 @@ class Search:
         """Give a generation to the compute, but for what is known of it."""
         keys = [(run.trial, run.replicate) for run in generation.runs]
         ready = [self._waiting.pop(key) for key in keys if key in self._waiting and key[0] not in generation.told]
+        if self.cache is not None:
+            known = generation.told.keys() | {outcome.trial for outcome in ready}
+            hits = (self.cache.lookup(run) for run in generation.runs if run.trial not in known)
+            ready += [outcome for outcome in hits if outcome is not None]
         self._first |= {run.trial: run for run in reversed(generation.runs)}
         self._evaluation.add(generation.runs, ready, generation.told)
 
@@ -228,6 +235,8 @@ class Search:
         )
         for trial in trials:
             self.progress.add(trial)
+            if self.cache is not None:
+                self.cache.add(trial)
         self.progress.generations += 1
         del self._under_way[generation.number]
         return True

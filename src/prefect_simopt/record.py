@@ -17,6 +17,7 @@ from prefect_simopt.entries import (
     Entry,
     Generation,
     attempt_entry,
+    field_entry,
     generation_entry,
     generations,
     number_of,
@@ -123,7 +124,12 @@ class Record:
             ended: each trial with the outcomes of its replicates.
         """
         entries: list[dict[str, Any]] = []
+        seen = set(self._view.fields)
         for trial, outcomes in ended:
+            for name in trial.fields:
+                if name not in seen:
+                    seen.add(name)
+                    entries.append(field_entry(self._storage, name))
             if not self._view.status[trial.number]:
                 if self._spec.replicates > 1:
                     entries += [attempt_entry(outcome) for outcome in outcomes]
@@ -230,7 +236,9 @@ class Record:
         stored = spec.budget.trials if attributes is None else attributes["spec"]["budget"]["trials"]
         now = datetime.now(UTC).isoformat(timespec="seconds")
         known = {"created": now, "provenance": dict(provenance)} if attributes is None else attributes
-        document = {**known, "layout": LAYOUT, "name": spec.name, "spec": spec.document()}
+        simulators = sorted({*known.get("simulators", ()), str(provenance.get("simulator", ""))})
+        own = {"layout": LAYOUT, "name": spec.name, "spec": spec.document(), "simulators": simulators}
+        document = {**known, **own}
         capacity = min(spec.budget.trials, LARGEST)
         self._view = View(storage, spec, document, capacity, fresh=attributes is None)
         if attributes is None:

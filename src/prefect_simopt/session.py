@@ -1,23 +1,28 @@
 """A study opened to be worked on: its simulators started, its record held, its search one call away."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from prefect_simopt.cache import Cache
 from prefect_simopt.compute import Compute, Listener
 from prefect_simopt.evaluation import StopRequest
 from prefect_simopt.loop import Ending, Observer, Search
 from prefect_simopt.record import Record
 from prefect_simopt.signals import stop_on_signals
 from prefect_simopt.simulators.devices import available_workers
-from prefect_simopt.simulators.local import LocalCompute
+from prefect_simopt.simulators.local import LocalCompute, SimulatorInfo
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.versions import provenance
 
 __all__ = ["Session", "carried_function", "local_compute", "open_session", "study_location"]
+
+_log = logging.getLogger("prefect_simopt")
 
 carried_function: ContextVar[Callable[..., Any] | None] = ContextVar("carried_function", default=None)
 """A simulator without an importable name, on its way to `open_session` through code that only carries specs."""
@@ -32,7 +37,7 @@ class Session:
         location: where the study lives.
         record: its record, of which this process is the only writer.
         compute: its simulators, started.
-        batch_rows: rows in each call of a batch simulator, 0 for others.
+        info: what is known of its simulator.
         stop: set it to end the search early.
         ending: why the search ended; None before.
         seconds: time since the session was opened, up to the end of its search.
@@ -42,7 +47,7 @@ class Session:
     location: StudyLocation
     record: Record
     compute: LocalCompute
-    batch_rows: int
+    info: SimulatorInfo
     stop: StopRequest = field(default_factory=StopRequest)
     ending: Ending | None = None
 
@@ -63,18 +68,22 @@ class Session:
             self.spec,
             self.record,
             compute or self.compute,
-            self.batch_rows,
+            self.info.batch,
             observers,
             self.stop,
             flush or self.record.flush,
+            Cache(self.spec, self.location, self.info.identity, seeded=self.info.seeded, capacity=self.record.capacity),
         )
         self.ending = search.run()
         return self.ending
 
 
 def study_location(spec: StudySpec, options: Mapping[str, Any] | None = None) -> StudyLocation:
-    """Where the spec's study lives."""
-    return StudyLocation(f"{spec.store.url.rstrip('/')}/{spec.name}", dict(options or {}))
+    """Where the spec's study lives: absolute, since simulators' processes have other working directories."""
+    url = spec.store.url.rstrip("/") or "/"
+    if "://" not in url:
+        url = str(Path(url).expanduser().absolute())
+    return StudyLocation(f"{url}/{spec.name}", dict(options or {}))
 
 
 def local_compute(
@@ -131,6 +140,11 @@ def open_session(
         )
         stack.callback(lambda: record.close(session.ending.name.lower() if session.ending else "interrupted"))
         compute.attach(location, record.capacity)
-        session = Session(spec, location, record, compute, info.batch)
+        session = Session(spec, location, record, compute, info)
+        if record.earlier and record.earlier.get("simulator") != info.identity:
+            _log.warning(
+                "the simulator has changed since this study was last run: its earlier trials are kept as they are, "
+                "further ones come from the new code. To ask anew: --new"
+            )
         stack.enter_context(stop_on_signals(session.stop, compute.close))
         yield session

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -208,6 +208,13 @@ class Study:
             output=entry.get("generated", {}).get("output", ""),
             cached=entry.get("wasDerivedFrom", ""),
         )
+
+    def results(self) -> Iterator[tuple[int, list[float], int, dict[str, float]]]:
+        """Number, parameters as stored numbers, seed and metrics of each complete trial, in order."""
+        columns = [self._column(name)[self._complete].tolist() for name in ("parameters", "seed", "metrics")]
+        for number, parameters, seed, metrics in zip(self._complete.tolist(), *columns, strict=True):
+            named = zip(self._view.metrics, metrics, strict=True)
+            yield number, parameters, seed, {name: value for name, value in named if not math.isnan(value)}
 
     def fingerprint(self) -> str:
         """SHA-256 over every trial that has ended, in trial order: number, parameters, metrics, status, field digests.

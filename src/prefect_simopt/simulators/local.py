@@ -42,12 +42,14 @@ class SimulatorInfo:
         batch: rows in each call, 0 for one trial at a time.
         differentiable: whether gradients may be asked for.
         revision: commit that its program was built from; empty without `source`.
+        seeded: whether it is given its run's seed: programs are, functions that take `context` are.
     """
 
     identity: str
     batch: int = 0
     differentiable: bool = False
     revision: str = ""
+    seeded: bool = True
 
 
 @dataclass(eq=False)
@@ -341,7 +343,11 @@ class LocalCompute:
     def _is_ready(self, worker: Worker, info: Mapping[str, Any]) -> None:
         worker.ready = True
         found = SimulatorInfo(
-            info["identity"], info.get("batch", 0), info.get("differentiable", False), info.get("revision", "")
+            info["identity"],
+            info.get("batch", 0),
+            info.get("differentiable", False),
+            info.get("revision", ""),
+            info.get("seeded", True),
         )
         if self._info is None:
             self._info = found
