@@ -4,6 +4,7 @@ A record is about one activity, named by `activity` and `id`. What it was given 
 `generated`; `wasInformedBy`, `wasDerivedFrom` and `wasAssociatedWith` are PROV's.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prefect_simopt.fields import field_document
 from prefect_simopt.space import Space
+from prefect_simopt.storage import Storage
 from prefect_simopt.trial import Outcome, Reason, Status, Trial
 
 __all__ = [
     "Entry",
     "Generation",
     "attempt_entry",
+    "field_entry",
     "generation_entry",
     "generations",
     "number_of",
@@ -73,6 +77,22 @@ def attempt_entry(outcome: Outcome) -> dict[str, Any]:
     if worker:
         entry["wasAssociatedWith"] = worker
     return {**entry, "generated": document}
+
+
+def field_entry(storage: Storage, name: str) -> dict[str, Any]:
+    """A field was seen for the first time: what it and its coordinates are.
+
+    Raises:
+        CorruptionError: its description is missing or damaged.
+    """
+    document = field_document(storage, name)
+    coordinates = {}
+    for dim in document["dimension_names"][1:]:
+        if (data := storage.read(f"fields/{dim}/c/0")) is not None:
+            digest = hashlib.sha256(data).hexdigest()
+            coordinates[dim] = {"document": field_document(storage, dim), "sha256": digest}
+    generated = {"document": document, "coordinates": coordinates}
+    return {"activity": "field", "id": f"field/{name}", "generated": generated}
 
 
 def trial_entry(trial: Trial, outcomes: Sequence[Outcome]) -> dict[str, Any]:

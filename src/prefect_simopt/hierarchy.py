@@ -28,11 +28,14 @@ class Hierarchy:
     Args:
         storage: of the study.
         attributes: of its root group.
+
+    Attributes:
+        attributes: likewise.
     """
 
     def __init__(self, storage: Storage, attributes: Mapping[str, Any]) -> None:
         self._storage = storage
-        self._attributes = dict(attributes)
+        self.attributes = dict(attributes)
         self._nodes: dict[str, dict[str, Any]] = {}
         self._written: dict[str, bytes | None] = {}
 
@@ -45,16 +48,13 @@ class Hierarchy:
         """Add or change an array; `write` makes it so."""
         self._nodes[path] = document
 
-    def get(self, path: str) -> dict[str, Any] | None:
-        """An array's document; None for an array that was not set."""
-        return self._nodes.get(path)
-
     def write(self) -> None:
         """Write the documents that have changed: arrays first, the root last."""
         inside = {
             path.removeprefix("fields/"): node for path, node in self._nodes.items() if path.startswith("fields/")
         }
         documents = {f"{path}/zarr.json": dump(node) for path, node in self._nodes.items()}
+        documents |= {f"{name}/zarr.json": dump(_group([])) for name in FOLDERS if name != "fields"}
         for objects in (documents, {"fields/zarr.json": dump(_group(inside))}, {"zarr.json": dump(self._root())}):
             unknown = [key for key in objects if key not in self._written]
             self._written.update(zip(unknown, self._storage.read_many(unknown), strict=True))
@@ -64,7 +64,7 @@ class Hierarchy:
 
     def _root(self) -> dict[str, Any]:
         groups = {name: group_document() for name in FOLDERS}
-        return _group({**groups, **self._nodes}, self._attributes)
+        return _group({**groups, **self._nodes}, self.attributes)
 
 
 def study_attributes(storage: Storage) -> dict[str, Any] | None:

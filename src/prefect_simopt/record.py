@@ -233,14 +233,9 @@ class Record:
         storage, spec = self._storage, self._spec
         storage.clean()
         attributes = _refuse_conflict(storage, spec)  # again: now nobody else can write
-        stored = spec.budget.trials if attributes is None else attributes["spec"]["budget"]["trials"]
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        known = {"created": now, "provenance": dict(provenance)} if attributes is None else attributes
-        simulators = sorted({*known.get("simulators", ()), str(provenance.get("simulator", ""))})
-        own = {"layout": LAYOUT, "name": spec.name, "spec": spec.document(), "simulators": simulators}
-        document = {**known, **own}
-        capacity = min(spec.budget.trials, LARGEST)
-        self._view = View(storage, spec, document, capacity, fresh=attributes is None)
+        fresh = _attributes(spec, provenance, {"created": now, "provenance": dict(provenance)})
+        self._view = View(storage, spec, fresh, min(spec.budget.trials, LARGEST), fresh=attributes is None)
         if attributes is None:
             self._view.hierarchy.create()
         batch: list[dict[str, Any]] = []
@@ -257,14 +252,14 @@ class Record:
         self._apply(batch)
         self._seconds += _seconds_between(begun, last)
         self.created = self._ledger.seq < 0
-        agent = f"{socket.gethostname()}:{os.getpid()}"
+        known = self._view.hierarchy.attributes
         entries: list[dict[str, Any]] = []
-        if self.created:
-            used = {"spec": spec.digest, "trials": spec.budget.trials}
-            entries.append({"activity": "study", "id": f"study/{spec.name}", "used": used})
-        elif spec.budget.trials > stored:
-            entries.append({"activity": "extension", "id": f"extension/{self._ledger.seq + 1}",
-                            "used": {"trials": spec.budget.trials}})  # fmt: skip
+        if self.created or known != (current := _attributes(spec, provenance, known)):
+            kind = "study" if self.created else "revision"
+            generated = {"attributes": known if self.created else current}
+            entries.append({"activity": kind, "id": f"{kind}/{spec.name}", "used": {"spec": spec.digest},
+                            "generated": generated})  # fmt: skip
+        agent = f"{socket.gethostname()}:{os.getpid()}"
         entries.append({"activity": "run", "id": self._run, "used": dict(provenance), "wasAssociatedWith": agent})
         self._append(entries)
 
@@ -325,6 +320,13 @@ class Record:
                 ended.append(f"{FOLDER}/{name}")
         if ended:
             self._storage.delete(ended)
+
+
+def _attributes(spec: StudySpec, provenance: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of the root group as they should be, given what they are."""
+    simulators = sorted({*known.get("simulators", ()), str(provenance.get("simulator", ""))})
+    own = {"layout": LAYOUT, "name": spec.name, "spec": spec.document(), "simulators": simulators}
+    return {**known, **own}
 
 
 def _refuse_conflict(storage: Storage, spec: StudySpec) -> dict[str, Any] | None:

@@ -12,7 +12,6 @@ import orjson
 from prefect_simopt.arrays import REASONS, Chunks, Table, columns, coordinate, text_coordinate
 from prefect_simopt.chunks import decode_text
 from prefect_simopt.entries import Entry, number_of
-from prefect_simopt.fields import field_document
 from prefect_simopt.hierarchy import Hierarchy
 from prefect_simopt.space import Categorical
 from prefect_simopt.spec import StudySpec
@@ -50,6 +49,7 @@ class View:
         self._space = spec.make_space()
         self._metrics = {name: i for i, name in enumerate(spec.metrics)}
         self._fields: dict[str, int] = {}
+        self._documents: dict[str, dict[str, Any]] = {}  # of fields and their coordinates
         self._replicates: dict[int, dict[int, Mapping[str, float]]] = {}
         self._table = Table(columns(len(spec.space), len(self._metrics), spec.replicates, 0), capacity)
         self._compare = not fresh  # what an earlier run wrote is compared before it is written again
@@ -82,6 +82,11 @@ class View:
                 self._add_replicate(entry)
             elif kind == "generation":
                 self._put_generation(entry)
+            elif kind == "field":
+                self._add_field(entry)
+            elif kind in ("study", "revision"):
+                self.hierarchy.attributes = dict(entry["generated"]["attributes"])
+                self._reshaped = True
             elif kind == "repair":
                 self._put_trials(told)
                 told = []
@@ -159,6 +164,13 @@ class View:
             generated = entry["generated"]
             group = self._replicates.setdefault(number_of(entry), {})
             group[generated.get("replicate", 0)] = generated.get("metrics", {})
+
+    def _add_field(self, entry: Entry) -> None:
+        """A field, which a simulator's process created, and its coordinates become part of the study's metadata."""
+        name, generated = entry["id"].partition("/")[2], entry["generated"]
+        self._learn(self._fields, [{name: None}], "digests")
+        self._documents[name] = generated["document"]
+        self._documents |= {dim: each["document"] for dim, each in generated["coordinates"].items()}
 
     def _put_trials(self, entries: Sequence[Entry]) -> None:
         if not entries:
@@ -243,20 +255,11 @@ class View:
         for name, column in self._table.columns.items():
             if 0 not in column.inner:
                 self.hierarchy.set(name, column.document(self.capacity))
-        for name in self._fields:
-            self._adopt(name)
+        for name, document in self._documents.items():
+            if name in self._fields:
+                document = {**document, "shape": [self.capacity, *document["shape"][1:]]}  # noqa: PLW2901
+            self.hierarchy.set(f"fields/{name}", document)
         self.hierarchy.write()
-
-    def _adopt(self, name: str) -> None:
-        """Take a field, which a simulator's process created, into the metadata; give it the study's capacity."""
-        path = f"fields/{name}"
-        document = self.hierarchy.get(path) or field_document(self._storage, name)
-        document["shape"][0] = self.capacity
-        self.hierarchy.set(path, document)
-        for dim in document["dimension_names"][1:]:
-            found = self._storage.read(f"fields/{dim}/zarr.json")
-            if found is not None and self.hierarchy.get(f"fields/{dim}") is None:
-                self.hierarchy.set(f"fields/{dim}", orjson.loads(found))
 
     def _write(self, chunks: Chunks) -> None:
         objects: dict[str, bytes] = {}
