@@ -23,7 +23,7 @@ __all__ = ["Process", "down", "environment", "main", "up"]
 
 POOL = "simopt"
 _PREFERRED_PORT = 4200
-_SERVER_SECONDS = 180.0  # a server that creates its database on a busy machine takes long
+_PATIENCE = 180.0  # seconds: a server that creates its database on a busy machine takes long
 _STOP_SECONDS = 40.0  # a worker gives its flow runs 30 s
 
 # Prefect's server records task runs one by one unless told to take many at a time: 18 against 4.5 ms of CPU each.
@@ -79,7 +79,7 @@ def environment(state: Path, url: str | None = None) -> dict[str, str]:
         url: its address; left out, the server's own environment.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    own = {"PREFECT_HOME": str(state / "prefect"), "PREFECT_PROFILES_PATH": str(state / "prefect" / "profiles.toml")}
+    own = {"PREFECT_HOME": str(state / "prefect")}
     return {**inherited, **own, **(_SERVER if url is None else {"PREFECT_API_URL": url})}
 
 
@@ -103,20 +103,19 @@ def up(state: Path, port: int = _PREFERRED_PORT, deploy: Sequence[str] = ("--all
         url = f"http://127.0.0.1:{free}/api"
         command = ["server", "start", "--host", "127.0.0.1", "--port", str(free)]
         server = _start(state, "server", command, environment(state), url)
-    _wait_for(server, state / "server.log")
+    _wait_for(f"{server.url}/health", server, state / "server.log")
     settings = environment(state, server.url)
-    quiet = {"PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_CLI_COLORS": "false"}
-    _prefect(["work-pool", "create", POOL, "--type", "process", "--overwrite"], settings | quiet)
-    _prefect(["block", "register", "-m", "prefect_simopt.blocks"], settings | quiet)
-    if deploy:
-        _prefect(["--no-prompt", "deploy", *deploy], settings | quiet)
     worker = _load(state, "worker")
     if worker is not None and worker.url != server.url:
         worker.end()
         worker = None
     if worker is None:
         command = ["worker", "start", "--pool", POOL, "--type", "process", "--name", "simopt"]
-        _start(state, "worker", command, {**settings, **_WORKER}, server.url)
+        worker = _start(state, "worker", command, {**settings, **_WORKER}, server.url)
+    _prefect(["block", "register", "-m", "prefect_simopt.blocks"], settings)
+    _wait_for(f"{server.url}/work_pools/{POOL}", worker, state / "worker.log")  # the worker creates it
+    if deploy:
+        _prefect(["--no-prompt", "deploy", *deploy], settings)
     return server.url
 
 
@@ -187,24 +186,24 @@ def _free_port(first: int) -> int:
     raise SystemExit(f"no free port from {first} to {first + 199}; name another one with --port")
 
 
-def _wait_for(server: Process, log: Path) -> None:
-    deadline = time.monotonic() + _SERVER_SECONDS
+def _wait_for(address: str, process: Process, log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        if not server.alive:
-            raise SystemExit(f"Prefect's server ended at once; its last words are in {log}")
+        if not process.alive:
+            raise SystemExit(f"a process ended at once; its last words are in {log}")
         try:
-            with urllib.request.urlopen(f"{server.url}/health", timeout=5) as answer:  # noqa: S310 - our own address
+            with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - our own address
                 if answer.status == 200:
                     return
         except OSError:
             time.sleep(0.2)
-    raise SystemExit(f"Prefect's server did not answer within {_SERVER_SECONDS:g} s; see {log}")
+    raise SystemExit(f"{address} did not answer within {_PATIENCE:g} s; see {log}")
 
 
 def _prefect(command: Sequence[str], settings: Mapping[str, str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "prefect", *command],
-        env=dict(settings),
+        env={**settings, "PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_CLI_COLORS": "false"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -6,6 +6,7 @@ tracking costs the same share of the time however short a trial is. A batch of l
 """
 
 import contextvars
+import logging
 import threading
 import time
 from collections import deque
@@ -35,6 +36,17 @@ OUTSTANDING = 500  # task runs at once: many more and the server's event queue d
 SPARE_BELOW = (
     2.0  # seconds: batches shorter than this have one task run more than workers, so that none waits for Prefect
 )
+
+
+class _Quiet(logging.Filter):
+    """Keeps the several task runs a second out of the log, which tells of generations and failed trials."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        ours = getattr(record, "task_name", "") == "evaluate"
+        return not ours or (record.levelno >= logging.WARNING and not record.msg.startswith("Task run failed with"))
+
+
+logging.getLogger("prefect.task_runs").addFilter(_Quiet())
 
 
 class Batch:

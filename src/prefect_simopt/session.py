@@ -113,6 +113,7 @@ def open_session(
     options: Mapping[str, Any] | None = None,
     function: Callable[..., Any] | None = None,
     listener: Listener | None = None,
+    signals: bool = True,
 ) -> Iterator[Session]:
     """Start the simulators, then open the record; closes both on the way out, whatever happens.
 
@@ -121,6 +122,7 @@ def open_session(
         options: how to reach the store: s3fs's storage options, credentials among them.
         function: the simulator itself, when it has no importable name (a notebook's function).
         listener: hears what simulators print and how far they are.
+        signals: whether SIGINT and SIGTERM ask the search to stop; without it that is up to the caller.
 
     Raises:
         SimulatorError: the simulator cannot be started; nothing was written.
@@ -146,5 +148,6 @@ def open_session(
                 "the simulator has changed since this study was last run: its earlier trials are kept as they are, "
                 "further ones come from the new code. To ask anew: --new"
             )
-        stack.enter_context(stop_on_signals(session.stop, compute.close))
+        if signals:
+            stack.enter_context(stop_on_signals(session.stop, compute.close))
         yield session

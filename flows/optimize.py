@@ -1,0 +1,37 @@
+"""Search for the best parameters of a simulator."""
+
+from typing import Any
+
+from prefect import flow
+
+from prefect_simopt.errors import SimoptError
+from prefect_simopt.spec import StudySpec
+from prefect_simopt.tasks.report import report
+from prefect_simopt.tasks.tracking import failed, study_name, tracked_session
+
+__all__ = ["optimize"]
+
+
+@flow(flow_run_name=study_name, validate_parameters=False, persist_result=True, result_serializer="json")
+def optimize(study: StudySpec) -> Any:
+    """Search for the best parameters of a simulator; running the same study again goes on where it stopped.
+
+    Args:
+        study: The question: which simulator, what may vary, what counts, and for how long to search.
+
+    Returns:
+        The summary: state, counts, best trial, where the study is, its fingerprint.
+
+    Raises:
+        SpecError: the question is wrong; nothing was run.
+        SimulatorError, StudyConflictError, LeaseError: the study cannot be run as it is; nothing was run.
+        StoreError: the store failed; what it held is whole.
+        StudyFailedError: too many trials failed, or none was feasible.
+        StudyInterrupted: it was stopped; what had ended is recorded.
+    """
+    try:
+        with tracked_session(study) as session:
+            session.search()
+        return session.conclude(report(session.study, session.board))
+    except SimoptError as error:
+        return failed(error)

@@ -1,0 +1,196 @@
+"""A study opened inside a flow run: its batches are task runs, and Prefect shows how it stands."""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+
+from prefect_simopt.errors import SimoptError, StudyFailedError, StudyInterrupted
+from prefect_simopt.loop import Ending
+from prefect_simopt.session import Session, open_session
+from prefect_simopt.spec import StoreConfig, StudySpec
+from prefect_simopt.specfile import make_spec
+from prefect_simopt.study import Study, open_study
+from prefect_simopt.summary import sentence
+from prefect_simopt.tasks.artifacts import Board
+from prefect_simopt.tasks.evaluate import TrackedCompute
+from prefect_simopt.tasks.narration import Narrator
+from prefect_simopt.tasks.record import Recorder
+
+__all__ = ["TrackedSession", "failed", "study_name", "tracked_session"]
+
+_PERIOD = 2.0  # seconds between two looks at what the artifacts should show, and at whether the run was cancelled
+_PATIENCE = 10.0  # seconds that a last request to Prefect's API may take
+
+
+def study_name() -> str:
+    """The name of the study that the current flow run was given: what the flow run is called."""
+    study = flow_run.parameters.get("study")
+    name = study.get("name") if isinstance(study, Mapping) else getattr(study, "name", None)
+    return str(name or flow_run.flow_name)
+
+
+class TrackedSession:
+    """A study open inside a flow run.
+
+    Attributes:
+        session: the study.
+        board: what the artifacts show.
+        narrator: what the log and the events tell.
+    """
+
+    def __init__(self, session: Session, board: Board, narrator: Narrator) -> None:
+        self.session, self.board, self.narrator = session, board, narrator
+        self._asked: BaseException | None = None
+
+    def search(self) -> Ending:
+        """Search to the end, each batch as a part of a task run."""
+        if not _is_supervised():
+            return self._search()
+        # Prefect tells a cancelled run by a signal, which it has to handle itself: it raises in the main thread, where
+        # nothing of the search must be.
+        result: Future[Ending] = Future()
+
+        def search() -> None:
+            try:
+                result.set_result(self._search())
+            except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
+                result.set_exception(error)
+
+        threading.Thread(target=copy_context().run, args=(search,), name="simopt-search", daemon=True).start()
+        try:
+            return result.result()
+        except (TerminationSignal, KeyboardInterrupt) as asked:
+            self._asked = asked
+            self.session.stop.set()
+            return result.result()
+
+    def _search(self) -> Ending:
+        session = self.session
+        recorder = Recorder(session.record.flush, lambda: self.board.last)
+        with TrackedCompute(session.compute, session.spec.compute.trials_per_task) as compute:
+            return session.search(compute, observers=[self.narrator, self.board], flush=recorder)
+
+    @property
+    def study(self) -> Study:
+        """The study as it is stored."""
+        return open_study(self.session.location.url, self.session.location.options)
+
+    def conclude(self, summary: Mapping[str, Any]) -> State[Any]:
+        """The flow run's final state: the answer, that there is none, or that the search was stopped.
+
+        Raises:
+            TerminationSignal, KeyboardInterrupt: Prefect asked for the stop, and decides which state that is.
+        """
+        ending = self.session.ending
+        self.narrator.completed(summary, str(ending))
+        if ending is Ending.INTERRUPTED:
+            if self._asked is not None:
+                raise self._asked
+            line = f"{sentence(dict(summary))}; run it again to go on"
+            return Cancelled(message=line, data=StudyInterrupted(line))
+        if summary["state"] == "failed":
+            return failed(StudyFailedError(self.study.verdict))
+        return Completed(message=f"{sentence(dict(summary))}; {ending}", data=dict(summary))
+
+
+def failed(error: SimoptError) -> State[Any]:
+    """The final state of a flow run that met an error: whoever called the flow gets it, the log has no traceback."""
+    return Failed(message=str(error), data=error)
+
+
+@contextmanager
+def tracked_session(study: StudySpec | Mapping[str, Any]) -> Iterator[TrackedSession]:
+    """Open a study in the current flow run; closes it on the way out, whatever happens.
+
+    Args:
+        study: the spec, or a document of one.
+
+    Raises:
+        SpecError: the document is no spec; nothing was written.
+        SimulatorError: the simulator cannot be started; nothing was written.
+        StudyConflictError: the store holds another study of this name.
+        LeaseError: another process is writing this study.
+        StoreError: the store cannot be read or written.
+    """
+    spec = study if isinstance(study, StudySpec) else make_spec(study)
+    spec, options = _reached(spec)
+    logger, run = get_run_logger(), UUID(flow_run.id)
+    board, narrator = Board(spec, run), Narrator(spec, logger)
+    listener = _Listener(board, narrator)
+    with open_session(spec, options=options, listener=listener, signals=not _is_supervised()) as session:
+        narrator.started(session.location.url, session.compute.workers, created=session.record.created)
+        tracked = TrackedSession(session, board, narrator)
+        if not session.record.created:
+            board.hold()
+        companion = _Companion(tracked, run, logger)
+        companion.start()
+        try:
+            yield tracked
+        finally:
+            companion.stop()
+
+
+def _reached(spec: StudySpec) -> tuple[StudySpec, dict[str, Any]]:
+    """The spec with its store's address, and the credentials, which are in no spec."""
+    if spec.store.block is None:
+        return spec, {}
+    from prefect_simopt.blocks import StudyStore
+
+    block = StudyStore.load(spec.store.block)
+    return spec.model_copy(update={"store": StoreConfig(url=block.url, block=spec.store.block)}), block.options()
+
+
+def _is_supervised() -> bool:
+    """Whether a worker or `prefect flow-run execute` started this process, and cancels it by a signal."""
+    return "PREFECT__FLOW_RUN_ID" in os.environ
+
+
+class _Listener:
+    """Hands what simulators say to those whom it concerns."""
+
+    def __init__(self, board: Board, narrator: Narrator) -> None:
+        self.progress, self.log = board.progress, narrator.log
+
+
+class _Companion(threading.Thread):
+    """Talks to Prefect's API beside the search: writes artifacts, and notices that the run was cancelled."""
+
+    def __init__(self, tracked: TrackedSession, run: UUID, logger: Any) -> None:
+        super().__init__(name="simopt-companion", daemon=True)
+        self._tracked, self._run_id, self._logger = tracked, run, logger
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        if not self._tracked.session.record.created:
+            with suppress(SimoptError):  # the search finds out as well, and says so
+                self._tracked.board.recall(self._tracked.study)
+        with get_client(sync_client=True) as client:
+            while not self._ended.wait(_PERIOD):
+                try:
+                    self._tracked.board.publish(client)
+                    if not _is_supervised():
+                        self._heed(client)
+                except Exception as error:  # noqa: BLE001 - whatever ails Prefect's API, the search goes on
+                    self._logger.warning("Prefect's API does not answer (%s); the study goes on", error)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join(_PATIENCE)
+
+    def _heed(self, client: SyncPrefectClient) -> None:
+        state = client.read_flow_run(self._run_id).state
+        if state is not None and (state.is_cancelling() or state.is_cancelled()):
+            self._logger.info("cancelled: running simulators get %g s to finish", self._tracked.session.stop.grace)
+            self._tracked.session.stop.set()
