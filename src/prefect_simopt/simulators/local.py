@@ -362,12 +362,17 @@ class LocalCompute:
     def _has_ended(self, worker: Worker, ended: list[_Batch]) -> None:
         """A supervisor is gone: as it was told to, or killed."""
         worker.ended()
-        del self._alive[worker.place]
         if self._ending or self._error is not None:
             ended += worker.batches
             worker.batches = []
-            self._changed.notify_all()
-            return
+        else:
+            self._replace(worker, ended)
+        if self._alive[worker.place] is worker:
+            del self._alive[worker.place]
+        self._changed.notify_all()
+
+    def _replace(self, worker: Worker, ended: list[_Batch]) -> None:
+        """Start another supervisor in the place of one that was killed."""
         self._deaths += 1
         if worker.crash or not worker.ready or self._deaths > RESTARTS:
             detail = f":\n{worker.crash}" if worker.crash else "; were they killed, or is memory short?"
@@ -377,8 +382,8 @@ class LocalCompute:
             self._recover(worker, ended)
         except StoreError as error:
             self._break(error)
-            return
-        self._add_worker(worker.place)
+        else:
+            self._add_worker(worker.place)
 
     def _recover(self, worker: Worker, ended: list[_Batch]) -> None:
         """Tell what a killed supervisor had not: outcomes it had written, and the run it was killed in."""

@@ -8,6 +8,7 @@ it started.
 
 import contextlib
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -33,6 +34,10 @@ __all__ = ["Supervisor", "main"]
 GROUP_SECONDS = 0.008  # finished short runs wait for each other at most so long before they are written
 LONG_RUN = 0.01  # a run of this many seconds is written at once
 ORPHAN_SECONDS = 3600.0  # for a run without a time limit, once the flow is gone
+_OUR_FRAMES = re.compile(
+    rb'  File "(?:[^"\n]*/prefect_simopt/simulators/(?:host|hosting|supervisor|python)\.py|<frozen runpy>)".*\n?'
+    rb"|\n?Extension modules: .*\n?"
+)
 DEATHS = 3  # hosts that may die in a row without having begun anything
 
 
@@ -202,7 +207,8 @@ class Supervisor:
     def _watch_host(self) -> None:
         assert self._host  # noqa: S101
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._host.control.unsent else 0)
-        self._selector.modify(self._host.control.sock, events, self._from_host)
+        with contextlib.suppress(KeyError):  # it is dying, and has closed its side
+            self._selector.modify(self._host.control.sock, events, self._from_host)
 
     def _from_host(self) -> None:
         host = self._host
@@ -227,7 +233,8 @@ class Supervisor:
                 self._report(document)
                 self._ending = self._done = True
         if host.control.closed:  # it is dying: SIGCHLD tells the rest
-            self._selector.unregister(host.control.sock)
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(host.control.sock)
         else:
             host.control.flush()
             self._watch_host()
@@ -365,6 +372,7 @@ class Supervisor:
             reason, message = _death(status)
             if self._crash:
                 reason, message = Reason.EXIT, self._crash
+            text = _OUR_FRAMES.sub(b"", text)
             if len(call.runs) > 1:
                 singles = [Call(self._number + place, call.serial, [run]) for place, run in enumerate(call.wanted)]
                 self._renumber(singles)
