@@ -130,11 +130,11 @@ class Evaluation:
                 while self._retries and self._retries[0][0] <= time.monotonic():
                     run = heapq.heappop(self._retries)[2]
                     self._todo.extendleft(self._blocks(self._runs[run.trial, run.replicate][1], [run]))
-                self._feed()
                 while self._ready:
                     outcome = self._ready.popleft()
                     self._runs.pop((outcome.trial, outcome.replicate), None)
                     yield outcome
+                self._feed()  # also what was added meanwhile
                 for outcome in self._wait():
                     if outcome.status is Status.COMPLETE:
                         self.durations.add(outcome.seconds)

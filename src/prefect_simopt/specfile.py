@@ -181,6 +181,7 @@ def make_spec(document: Mapping[str, Any], source: str = "", directory: str | Pa
         raise SpecError(problems_of(error, StudySpec), source) from None
     except RecursionError:
         raise SpecError("nested too deeply", source) from None
+    _check_optimizer(spec, source)
     if directory is not None:
         folder = Path(directory) / (spec.simulator.directory or "")
         simulator = spec.simulator.model_copy(update={"directory": str(folder)})
@@ -196,3 +197,13 @@ def load_spec(path: str | Path, assignments: Sequence[str] = ()) -> StudySpec:
     """
     document = override(load_document(path), assignments)
     return make_spec(document, str(path), Path(path).resolve().parent)
+
+
+def _check_optimizer(spec: StudySpec, source: str) -> None:
+    """What only the optimizer itself can say: whether it takes this space and so many objectives."""
+    from prefect_simopt.optimizers import make_optimizer
+
+    try:
+        make_optimizer(spec.optimizer, spec.make_space(), seed=spec.seed, objectives=len(spec.objectives))
+    except SpecError as error:
+        raise SpecError(error.problems, source) from None

@@ -1,11 +1,14 @@
 import math
 import threading
 from contextlib import suppress
+from typing import ClassVar
 
 import pytest
 from threads import Died, ThreadCompute
 
+from prefect_simopt.errors import SpecError
 from prefect_simopt.loop import Ending, Search
+from prefect_simopt.optimizers import dump_state
 from prefect_simopt.record import Record
 from prefect_simopt.session import study_location
 from prefect_simopt.specfile import make_spec
@@ -203,3 +206,63 @@ def test_several_objectives_keep_the_pareto_set(tmp_path):
     points = [(trial.metrics["value"], trial.metrics["size"]) for trial in watcher.trials]
     front = [p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points)]
     assert sorted((t.metrics["value"], t.metrics["size"]) for t in pareto) == sorted(front)
+
+
+class TestAsynchronous:
+    optimizer: ClassVar = {"type": "pso", "mode": "async"}
+
+    def test_runs_the_budget_and_keeps_workers_busy(self, tmp_path):
+        barrier = threading.Barrier(3, timeout=20)
+
+        def together(x, n):
+            barrier.wait()
+            return bowl(x, n)
+
+        spec = study(tmp_path, optimizer=self.optimizer, budget={"trials": 30})
+        ending, _running, calls, _ = search(spec, together, workers=3)
+        assert ending is Ending.BUDGET
+        assert sorted(trial for trial, _, _ in calls) == list(range(30))
+
+    def test_one_worker_is_deterministic_also_over_deaths(self, tmp_path):
+        whole, broken = (study(tmp_path / name, optimizer=self.optimizer) for name in ("whole", "broken"))
+        search(whole)
+        calls = []
+        for die_after in (0, 3, 1, 17, None):
+            ending, _, made, _ = search(broken, die_after=die_after)
+            calls += made
+        assert ending is Ending.BUDGET
+        assert sorted(calls) == [(trial, 0, 0) for trial in range(40)]
+        assert trials(whole) == trials(broken)
+
+    def test_a_replay_of_the_ledger_gives_the_same_state(self, tmp_path):
+        spec = study(tmp_path, optimizer=self.optimizer, budget={"trials": 60})
+        for die_after in (25, 9):
+            search(spec, workers=4, die_after=die_after)
+        states = []
+        for _ in range(2):
+            location = study_location(spec)
+            record = Record.open(location, spec=spec, provenance={})
+            again = Search(spec, record, ThreadCompute(bowl, location))
+            again._replay_async(again._restore())
+            states.append(dump_state(again.optimizer.state()))
+            record.close("died")
+        assert states[0] == states[1]
+        ending, _, _calls, _ = search(spec, workers=4)
+        assert ending is Ending.BUDGET
+
+
+def test_given_points_are_run_as_they_are(tmp_path):
+    points = [{"x": 1.5, "n": 3}, {"x": -5, "n": 9}, {"x": 1.5, "n": 3}]
+    spec = study(tmp_path, optimizer={"type": "points", "points": points})
+    ending, _, _calls, watcher = search(spec)
+    assert ending is Ending.EXHAUSTED
+    assert [dict(trial.parameters) for trial in watcher.trials] == points
+
+
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [({"x": 1}, "n: is missing"), ({"x": 9, "n": 1}, "outside the space"), ({"x": 1, "n": 1, "z": 0}, "no parameter")],
+)
+def test_a_wrong_point_is_refused(tmp_path, point, said):
+    with pytest.raises(SpecError, match=said):
+        study(tmp_path, optimizer={"type": "points", "points": [point]})

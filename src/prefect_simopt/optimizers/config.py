@@ -13,6 +13,7 @@ __all__ = [
     "LHSConfig",
     "OptimizerConfig",
     "PSOConfig",
+    "PointsConfig",
     "RandomConfig",
     "SAConfig",
     "SobolConfig",
@@ -26,7 +27,15 @@ class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PSOConfig(_Config):
+class _Adaptive(_Config):
+    mode: Literal["generational", "async"] = Field(
+        default="generational",
+        description="Told a generation at a time, the same whatever the number of workers; or async: each result at "
+        "once, so that no worker waits, in the order in which they come back.",
+    )
+
+
+class PSOConfig(_Adaptive):
     """Particle swarm optimization."""
 
     type: Literal["pso"] = Field(default="pso", description="Particle swarm optimization.")
@@ -41,7 +50,7 @@ class PSOConfig(_Config):
     )
 
 
-class GAConfig(_Config):
+class GAConfig(_Adaptive):
     """Genetic algorithm."""
 
     type: Literal["ga"] = Field(default="ga", description="Genetic algorithm.")
@@ -61,7 +70,7 @@ class GAConfig(_Config):
     )
 
 
-class SAConfig(_Config):
+class SAConfig(_Adaptive):
     """Simulated annealing."""
 
     type: Literal["sa"] = Field(default="sa", description="Simulated annealing.")
@@ -121,7 +130,17 @@ class GridConfig(_Config):
     )
 
 
+class PointsConfig(_Config):
+    """Given points."""
+
+    type: Literal["points"] = Field(default="points", description="Given points.")
+    points: list[dict[str, bool | int | float | str]] = Field(
+        min_length=1, max_length=1_000_000, description="The points, each a value for every parameter."
+    )
+
+
 OptimizerConfig = Annotated[
-    PSOConfig | GAConfig | SAConfig | RandomConfig | SobolConfig | LHSConfig | GridConfig, Field(discriminator="type")
+    PSOConfig | GAConfig | SAConfig | RandomConfig | SobolConfig | LHSConfig | GridConfig | PointsConfig,
+    Field(discriminator="type"),
 ]
 """Any optimizer's configuration, told apart by `type`."""

@@ -13,6 +13,7 @@ from prefect_simopt.optimizers.engine import Engine
 from prefect_simopt.optimizers.ga import GA
 from prefect_simopt.optimizers.grid import Grid
 from prefect_simopt.optimizers.lhs import LHS
+from prefect_simopt.optimizers.points import Points
 from prefect_simopt.optimizers.pso import PSO
 from prefect_simopt.optimizers.random_sampling import Random
 from prefect_simopt.optimizers.sa import SA
@@ -29,6 +30,7 @@ ENGINES: dict[str, type[Engine]] = {
     "sobol": Sobol,
     "lhs": LHS,
     "grid": Grid,
+    "points": Points,
 }
 """The engine of each `type` of configuration."""
 

@@ -1,0 +1,63 @@
+"""Given points, in the order given: a simulation of what somebody chose rather than a search."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from prefect_simopt.errors import Problem, SpecError
+from prefect_simopt.optimizers.config import PointsConfig
+from prefect_simopt.optimizers.engine import Engine
+from prefect_simopt.space import Space
+
+__all__ = ["Points"]
+
+Array = npt.NDArray[np.float64]
+
+
+class Points(Engine):
+    """The points of the configuration, each once, also where two are equal.
+
+    Raises:
+        SpecError: a point lacks a parameter, has an unknown one, or is outside the space or its relations.
+    """
+
+    adaptive = False
+    several_objectives: ClassVar[bool] = True
+    config_type: ClassVar[type[PointsConfig]] = PointsConfig
+    memory: ClassVar[tuple[str, ...]] = ("_position",)
+
+    def __init__(self, config: Any, space: Space, seed: int = 7, objectives: int = 1, batch: int = 16) -> None:
+        super().__init__(config, space, seed, objectives, batch)
+        self._position = 0
+        self._x = space.snap(space.encode(_checked(config.points, space)))
+        for row in np.flatnonzero(space.violation(self._x) > 0).tolist():
+            raise SpecError([Problem(f"optimizer.points[{row}]", "violates a relation of the space")])
+
+    def _propose(self, n: int) -> Array:
+        x = self._x[self._position : self._position + n]
+        self._position += len(x)
+        return x
+
+
+def _checked(points: Any, space: Space) -> list[dict[str, Any]]:
+    problems: list[Problem] = []
+    checked = []
+    for row, point in enumerate(points):
+        place = f"optimizer.points[{row}]"
+        problems += [Problem(f"{place}.{name}", "is missing") for name in space.names if name not in point]
+        unknown = [name for name in point if name not in space.names]
+        known = ", ".join(space.names)
+        problems += [Problem(f"{place}.{name}", f"is no parameter of the space; those are {known}") for name in unknown]
+        if any(problem.path.startswith(f"{place}.") for problem in problems):
+            continue
+        values = {}
+        for parameter in space.parameters:
+            try:
+                values[parameter.name] = parameter.check(point[parameter.name])
+            except SpecError as error:
+                problems += [Problem(f"{place}.{each.path}", each.message, each.value) for each in error.problems]
+        checked.append(values)
+    if problems:
+        raise SpecError(problems)
+    return checked
