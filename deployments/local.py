@@ -102,7 +102,8 @@ def up(state: Path, port: int = _PREFERRED_PORT, deploy: Sequence[str] = ("--all
         free = _free_port(port)
         url = f"http://127.0.0.1:{free}/api"
         command = ["server", "start", "--host", "127.0.0.1", "--port", str(free)]
-        server = _start(state, "server", command, environment(state), url)
+        page = {"PREFECT_SERVER_UI_API_URL": url}  # otherwise the page looks for the API on port 4200
+        server = _start(state, "server", command, {**environment(state), **page}, url)
     _wait_for(f"{server.url}/health", server, state / "server.log")
     settings = environment(state, server.url)
     worker = _load(state, "worker")

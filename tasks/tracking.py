@@ -28,7 +28,7 @@ from prefect_simopt.tasks.evaluate import TrackedCompute
 from prefect_simopt.tasks.narration import Narrator
 from prefect_simopt.tasks.record import Recorder
 
-__all__ = ["TrackedSession", "failed", "study_name", "tracked_session"]
+__all__ = ["TrackedSession", "as_spec", "failed", "study_name", "tracked_session"]
 
 _PERIOD = 2.0  # seconds between two looks at what the artifacts should show, and at whether the run was cancelled
 _PATIENCE = 10.0  # seconds that a last request to Prefect's API may take
@@ -105,6 +105,15 @@ class TrackedSession:
         return Completed(message=f"{sentence(dict(summary))}; {ending}", data=dict(summary))
 
 
+def as_spec(study: StudySpec | Mapping[str, Any]) -> StudySpec:
+    """The spec that a flow was given, as a model or as a document.
+
+    Raises:
+        SpecError: with everything that is wrong with it.
+    """
+    return study if isinstance(study, StudySpec) else make_spec(study)
+
+
 def failed(error: SimoptError) -> State[Any]:
     """The final state of a flow run that met an error: whoever called the flow gets it, the log has no traceback."""
     return Failed(message=str(error), data=error)
@@ -124,8 +133,7 @@ def tracked_session(study: StudySpec | Mapping[str, Any]) -> Iterator[TrackedSes
         LeaseError: another process is writing this study.
         StoreError: the store cannot be read or written.
     """
-    spec = study if isinstance(study, StudySpec) else make_spec(study)
-    spec, options = _reached(spec)
+    spec, options = _reached(as_spec(study))
     logger, run = get_run_logger(), UUID(flow_run.id)
     board, narrator = Board(spec, run), Narrator(spec, logger)
     listener = _Listener(board, narrator)

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     StrictInt,
@@ -27,6 +26,7 @@ from pydantic import (
 )
 
 from prefect_simopt.errors import Problem, SpecError
+from prefect_simopt.forms import MODEL, Tabs
 from prefect_simopt.problems import wrong_at
 from prefect_simopt.relations import Relation
 
@@ -42,7 +42,7 @@ _MAX_LEVELS = 2**53  # beyond it, neighbouring integers are the same double
 class _Parameter(BaseModel):
     """What all parameters have. The fields in `_positional` may be given by position, as in `Float("x", 0, 1)`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = MODEL
     _positional: ClassVar[tuple[str, ...]] = ("name",)
 
     name: str = Field(description="Keyword under which the simulator receives the value.", max_length=200)
@@ -270,7 +270,9 @@ def _with_type(value: Any) -> Any:
     return value
 
 
-Parameter = Annotated[Annotated[Float | Int | Categorical, Field(discriminator="type")], BeforeValidator(_with_type)]
+Parameter = Annotated[
+    Annotated[Float | Int | Categorical, Field(discriminator="type"), Tabs()], BeforeValidator(_with_type)
+]
 """Any parameter, told apart by `type`; left out, it is categorical where there are choices and float elsewhere."""
 
 

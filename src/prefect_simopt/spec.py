@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from prefect_simopt.forms import MODEL
 from prefect_simopt.optimizers.config import OptimizerConfig, PSOConfig
 from prefect_simopt.problems import wrong_at
 from prefect_simopt.relations import Relation, RelationSyntaxError
@@ -18,7 +19,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = MODEL
 
 
 class Objective(_Config):
@@ -79,6 +80,8 @@ class Budget(_Config):
 class LocalComputeConfig(_Config):
     """Simulators run as processes on this machine."""
 
+    model_config = ConfigDict(title="Compute")
+
     type: Literal["local"] = "local"
     workers: int | Literal["auto"] = Field(
         default="auto", description="Simulators that run at the same time; auto: one per core, or per GPU."
@@ -113,6 +116,8 @@ class LocalComputeConfig(_Config):
 
 class StoreConfig(_Config):
     """Where studies live."""
+
+    model_config = ConfigDict(title="Store")
 
     url: str = Field(default="studies", min_length=1, description="Folder, or s3://bucket/prefix.")
     block: str | None = Field(

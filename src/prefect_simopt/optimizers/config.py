@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from prefect_simopt.forms import MODEL, Tabs
+
 __all__ = [
     "GAConfig",
     "GridConfig",
@@ -24,7 +26,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = MODEL
 
 
 class _Adaptive(_Config):
@@ -37,6 +39,8 @@ class _Adaptive(_Config):
 
 class PSOConfig(_Adaptive):
     """Particle swarm optimization."""
+
+    model_config = ConfigDict(title="PSO")
 
     type: Literal["pso"] = Field(default="pso", description="Particle swarm optimization.")
     population: Population | None = Field(
@@ -52,6 +56,8 @@ class PSOConfig(_Adaptive):
 
 class GAConfig(_Adaptive):
     """Genetic algorithm."""
+
+    model_config = ConfigDict(title="GA")
 
     type: Literal["ga"] = Field(default="ga", description="Genetic algorithm.")
     population: Population | None = Field(
@@ -72,6 +78,8 @@ class GAConfig(_Adaptive):
 
 class SAConfig(_Adaptive):
     """Simulated annealing."""
+
+    model_config = ConfigDict(title="SA")
 
     type: Literal["sa"] = Field(default="sa", description="Simulated annealing.")
     population: Population | None = Field(
@@ -97,17 +105,23 @@ class SAConfig(_Adaptive):
 class RandomConfig(_Config):
     """Uniform random sampling."""
 
+    model_config = ConfigDict(title="Random")
+
     type: Literal["random"] = Field(default="random", description="Uniform random sampling.")
 
 
 class SobolConfig(_Config):
     """Scrambled Sobol sequence."""
 
+    model_config = ConfigDict(title="Sobol")
+
     type: Literal["sobol"] = Field(default="sobol", description="Scrambled Sobol sequence.")
 
 
 class LHSConfig(_Config):
     """Latin hypercube sampling."""
+
+    model_config = ConfigDict(title="LHS")
 
     type: Literal["lhs"] = Field(default="lhs", description="Latin hypercube sampling.")
     points: int | None = Field(
@@ -121,6 +135,8 @@ class LHSConfig(_Config):
 class GridConfig(_Config):
     """Full factorial grid."""
 
+    model_config = ConfigDict(title="Grid")
+
     type: Literal["grid"] = Field(default="grid", description="Full factorial grid.")
     points: int = Field(
         default=10,
@@ -133,6 +149,8 @@ class GridConfig(_Config):
 class PointsConfig(_Config):
     """Given points."""
 
+    model_config = ConfigDict(title="Points")
+
     type: Literal["points"] = Field(default="points", description="Given points.")
     points: list[dict[str, bool | int | float | str]] = Field(
         min_length=1, max_length=1_000_000, description="The points, each a value for every parameter."
@@ -142,5 +160,6 @@ class PointsConfig(_Config):
 OptimizerConfig = Annotated[
     PSOConfig | GAConfig | SAConfig | RandomConfig | SobolConfig | LHSConfig | GridConfig | PointsConfig,
     Field(discriminator="type"),
+    Tabs(),
 ]
 """Any optimizer's configuration, told apart by `type`."""

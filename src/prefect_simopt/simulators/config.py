@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from prefect_simopt.forms import MODEL, Tabs
 from prefect_simopt.problems import wrong_at
 
 __all__ = ["CommandSimulator", "FieldSource", "MetricSource", "PythonSimulator", "SimulatorConfig", "SourceRevision"]
@@ -13,7 +14,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s/\\]([^
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = MODEL
 
 
 class PythonSimulator(_Config):
@@ -24,6 +25,8 @@ class PythonSimulator(_Config):
         PythonSimulator(entrypoint="wing.py:drag")
         ```
     """
+
+    model_config = ConfigDict(title="Python")
 
     type: Literal["python"] = "python"
     entrypoint: str = Field(
@@ -93,7 +96,8 @@ class FieldSource(_Config):
     """A file that a program leaves behind, read as an array: .npy, .npz, .csv, .h5/.hdf5 or .zarr."""
 
     name: str = Field(
-        description="Name of the field: letters, digits, dashes and underscores.", pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}$"
+        description="Name of the field: letters, digits, dashes and underscores.",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}$",
     )
     file: str = Field(description="File in the trial's directory.")
     dataset: str | None = Field(default=None, description="Array inside an .npz, HDF5 or Zarr file.")
@@ -130,6 +134,8 @@ class CommandSimulator(_Config):
         ```
     """
 
+    model_config = ConfigDict(title="Command")
+
     type: Literal["command"] = "command"
     command: list[str] = Field(
         min_length=1,
@@ -137,10 +143,12 @@ class CommandSimulator(_Config):
         "`{output}` for the output directory, `{seed}` and `{trial}` for their numbers; `{{` for a brace.",
     )
     files: list[str] = Field(
-        default_factory=list, description="Files and folders copied into every trial's directory, relative to the study file."
+        default_factory=list,
+        description="Files and folders copied into every trial's directory, relative to the study file.",
     )
     templates: dict[str, str] = Field(
-        default_factory=dict, description="Rendered input files: target name to Jinja2 source, relative to the study file."
+        default_factory=dict,
+        description="Rendered input files: target name to Jinja2 source, relative to the study file.",
     )
     environment: dict[str, str] = Field(
         default_factory=dict, description="Environment variables of the program. No secrets here."
@@ -174,7 +182,7 @@ def _with_type(value: Any) -> Any:
 
 
 SimulatorConfig = Annotated[
-    Annotated[PythonSimulator | CommandSimulator, Field(discriminator="type")], BeforeValidator(_with_type)
+    Annotated[PythonSimulator | CommandSimulator, Field(discriminator="type"), Tabs()], BeforeValidator(_with_type)
 ]
 """Any simulator, told apart by `type`; left out, it is a command where there is one and Python elsewhere."""
 
