@@ -2,87 +2,11 @@ import copy
 
 import pytest
 import yaml
+from broken_specs import BROKEN, WHOLE
 
 from prefect_simopt.errors import SpecError
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.specfile import load_spec, make_spec, override
-
-WHOLE = {
-    "name": "ar-coating",
-    "simulator": {"type": "python", "entrypoint": "prefect_simopt.simulators.coating:simulate"},
-    "space": [
-        {"name": "t1", "type": "float", "low": 20, "high": 300, "unit": "nm"},
-        {"name": "layers", "type": "int", "low": 2, "high": 8},
-        {"name": "material", "type": "categorical", "choices": ["TiO2", "Ta2O5"]},
-        {"name": "q", "type": "float", "low": "1e-3", "high": 10, "log": True},
-    ],
-    "relations": ["t1 + q <= 400"],
-    "objectives": [{"metric": "reflectance", "direction": "minimize", "target": 0.002}],
-    "constraints": [{"metric": "thickness", "high": 500}],
-    "optimizer": {"type": "pso", "population": 16},
-    "budget": {"trials": 200, "wall_time": 3600, "patience": 30, "failures": 0.5},
-    "replicates": 1,
-    "compute": {"type": "local", "workers": 2, "trials_per_task": "auto", "timeout": 600, "retries": 2},
-    "store": {"url": "studies"},
-    "seed": 7,
-}
-
-BROKEN = {  # assignment: what the message must name
-    "budget.trails=5": ["budget.trails", "did you mean 'trials'", "5"],
-    "nmae=x": ["nmae", "did you mean 'name'"],
-    "name='a b'": ["name", "'a b'", "dashes"],
-    "name=../up": ["name", "../up"],
-    "name=": ["name"],
-    "seed=-1": ["seed", "-1", "0"],
-    "seed=1.5": ["seed", "1.5", "whole number"],
-    "seed=99999999999999999999": ["seed", "9223372036854775807"],
-    "space=3": ["space", "list"],
-    "space=[]": ["space", "at least 1"],
-    "space[0]=7": ["space[0]", "mapping"],
-    "space[0].low=500": ["space[0].low", "below high", "500", "300"],
-    "space[0].low=abc": ["space[0].low", "'abc'", "number"],
-    "space[0].low=.nan": ["space[0].low", "finite"],
-    "space[0].high=.inf": ["space[0].high", "finite"],
-    "space[0].type=flaot": ["space[0].type", "did you mean 'float'"],
-    "space[0].step=0": ["space[0].step", "greater than 0"],
-    "space[0].name=1st": ["space[0].name", "starts with no digit"],
-    "space[1].name=t1": ["space[1].name", "'t1'", "space[0]"],
-    "space[1].low=2.5": ["space[1].low", "whole number", "2.5"],
-    "space[1].log=maybe": ["space[1].log", "boolean", "'maybe'"],
-    "space[2].choices=[TiO2]": ["space[2].choices", "at least 2"],
-    "space[2].choices=[a, a]": ["space[2].choices", "differ"],
-    "space[3].low=-1": ["space[3].low", "above 0", "-1"],
-    "space[3].step=1": ["space[3].step", "exclude each other"],
-    "relations=['t1 +']": ["relations[0]", "expected a number", "^"],
-    "relations=['t1 <= t9']": ["relations[0]", "'t9'", "layers, q, t1"],
-    "relations=['material <= 3']": ["relations[0]", "'material'"],
-    "objectives=[]": ["objectives", "at least 1"],
-    "objectives[0].direction=up": ["objectives[0].direction", "'minimize' or 'maximize'", "'up'"],
-    "objectives=[{metric: a}, {metric: a}]": ["objectives", "same metric"],
-    "constraints=[{metric: a}]": ["constraints[0]", "`low`, `high` or both"],
-    "constraints=[{metric: a, low: 2, high: 1}]": ["constraints[0].low", "above high"],
-    "optimizer.type=psoo": ["optimizer.type", "did you mean 'pso'"],
-    "optimizer=simplex": ["optimizer.type", "'simplex'"],
-    "optimizer.population=1": ["optimizer.population", "greater than or equal to 2"],
-    "budget.trials=0": ["budget.trials", "greater than or equal to 1"],
-    "budget.failures=2": ["budget.failures", "less than or equal to 1"],
-    "replicates=0": ["replicates", "greater than or equal to 1"],
-    "compute.workers=0": ["compute.workers", "auto"],
-    "compute.workers=many": ["compute.workers", "'many'"],
-    "compute.timeout=-5": ["compute.timeout", "greater than 0"],
-    "store.url=ftp://host/x": ["store.url", "ftp://"],
-    "store.url=s3://key:secret@host/x": ["store.url", "no credentials"],
-    "simulator.type=comand": ["simulator.type", "did you mean 'command'"],
-    "simulator={}": ["simulator.entrypoint", "missing"],
-    "simulator.entrypoint=simulate": ["simulator.entrypoint", "module:function"],
-    "simulator.arguments={t1: 3}": ["simulator.arguments", "'t1'"],
-    "simulator={command: []}": ["simulator.command", "at least 1"],
-    "simulator={command: [a], metrics: [{name: cd, stdout: '('}]}": [
-        "simulator.metrics[0].stdout",
-        "regular expression",
-    ],
-    "simulator={command: [a], templates: {../x: y}}": ["simulator", ".."],
-}
 
 
 def test_the_whole_spec_is_read():

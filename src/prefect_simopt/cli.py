@@ -7,24 +7,16 @@ Messages for people go to standard error; results go to standard output.
 import argparse
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from prefect_simopt.errors import (
-    CorruptionError,
-    LeaseError,
-    SimoptError,
-    SimulatorError,
-    SpecError,
-    StoreError,
-    StudyConflictError,
-    StudyFailedError,
-    StudyInterrupted,
-)
+from prefect_simopt.errors import CorruptionError, SimoptError, StudyFailedError, StudyInterrupted
+from prefect_simopt.signals import terminable
 
-__all__ = ["main"]
+__all__ = ["again", "main"]
 
 DONE, WRONG_INPUT, FAILED, INTERRUPTED = 0, 2, 3, 130
 
@@ -36,22 +28,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.setFormatter(logging.Formatter("simopt: %(message)s"))
     logging.getLogger("prefect_simopt").handlers = [handler]
     try:
-        return int(arguments.command(arguments))
-    except (SpecError, SimulatorError, StudyConflictError, LeaseError) as error:
-        return _fail(error, WRONG_INPUT)
+        with terminable():
+            return int(arguments.command(arguments))
     except StudyInterrupted as error:
         return _fail(error, INTERRUPTED)
-    except (StudyFailedError, CorruptionError) as error:
-        return _fail(error, FAILED)
-    except StoreError as error:
-        return _fail(error, FAILED if getattr(arguments, "began", False) else WRONG_INPUT)
     except SimoptError as error:
-        return _fail(error, FAILED)
+        failed = error.begun or isinstance(error, StudyFailedError | CorruptionError)
+        return _fail(error, FAILED if failed else WRONG_INPUT)
     except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+        return _fail(f"interrupted. To go on: {again()}", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+
+
+def again() -> str:
+    """This very command, to be given again."""
+    return shlex.join(["simopt", *sys.argv[1:]])
 
 
 def _fail(message: object, code: int) -> int:
@@ -100,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     show = command("show", _show, "show how a study stands")
     show.add_argument("study", metavar="STUDY", help="path or URL of a study")
     show.add_argument("--json", action="store_true", help="print one JSON object")
+
+    report = command("report", _report, "write a study's report: one HTML page with its pictures")
+    report.add_argument("study", metavar="STUDY", help="path or URL of a study")
+    report.add_argument("-o", "--output", metavar="FILE", help="where to write it; left out: NAME.html here")
 
     verify = command("verify", _verify, "check every digest of a study and the chain of its ledger")
     verify.add_argument("study", metavar="STUDY", help="path or URL of a study")
@@ -170,9 +167,25 @@ def print_summary(summary: dict[str, Any], as_json: bool, sentence: Callable[[di
     print(orjson.dumps(summary).decode() if as_json else sentence(summary), flush=True)
 
 
+def _report(arguments: argparse.Namespace) -> int:
+    from prefect_simopt.api import load_study
+    from prefect_simopt.report.html import report_page
+
+    study = load_study(arguments.study)
+    file = Path(arguments.output or f"{study.name}.html")
+    page = report_page(study)
+    try:
+        file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"{file} cannot be written: {error.strerror}; name another with --output") from None
+    print(file)
+    return DONE
+
+
 def _verify(arguments: argparse.Namespace) -> int:
     from prefect_simopt.api import load_study
-    from prefect_simopt.verify import repair, verify
+    from prefect_simopt.repair import repair
+    from prefect_simopt.verify import verify
 
     study = load_study(arguments.study)
     findings = verify(study)

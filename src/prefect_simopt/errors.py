@@ -18,7 +18,13 @@ __all__ = [
 
 
 class SimoptError(Exception):
-    """Base of all errors of this package. Its message is a sentence for the person who runs the study."""
+    """Base of all errors of this package. Its message is a sentence for the person who runs the study.
+
+    Attributes:
+        begun: whether the search had begun when it was raised: trials may have been run.
+    """
+
+    begun = False
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,6 @@ def run_study(arguments: argparse.Namespace, spec: StudySpec) -> int:
         print_summary(summarize(finished), arguments.json, sentence)
         check = finished.state
         return DONE if check == "complete" else _answerless(finished)
-    arguments.began = True
     if arguments.untracked:
         _run_untracked(spec, options)
     else:
@@ -49,12 +48,14 @@ def run_study(arguments: argparse.Namespace, spec: StudySpec) -> int:
 
 
 def _run_untracked(spec: StudySpec, options: Mapping[str, Any]) -> None:
+    from prefect_simopt.cli import again
+
     with Terminal(spec) as terminal:
         with open_session(spec, options=options, listener=terminal) as session:
             ending = session.search(observers=[terminal])
         terminal.say(f"{spec.name}: {ending}")
     if ending is Ending.INTERRUPTED:
-        raise StudyInterrupted(f"interrupted; what had ended is recorded. To go on: {_again()}")
+        raise StudyInterrupted(f"interrupted; what had ended is recorded. To go on: {again()}")
     check_answer(session, _study(spec, options))
 
 
@@ -166,9 +167,3 @@ def _renamed(spec: StudySpec, name: str) -> StudySpec:
             name = candidate.name
         number += 1
     return StudySpec.model_validate({**spec.document(), "name": name})
-
-
-def _again() -> str:
-    import shlex
-
-    return shlex.join(["simopt", *sys.argv[1:]])

@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect_simopt.cache import Cache
 from prefect_simopt.compute import Compute, Listener
+from prefect_simopt.errors import SimoptError
 from prefect_simopt.evaluation import StopRequest
 from prefect_simopt.loop import Ending, Observer, Search
 from prefect_simopt.record import Record
@@ -131,23 +132,29 @@ def open_session(
         StoreError: the store cannot be read or written.
     """
     location = study_location(spec, options)
-    with ExitStack() as stack:
-        compute = local_compute(spec, function=function or carried_function.get(), listener=listener)
-        stack.callback(compute.close)
-        info = compute.start()
-        record = Record.open(
-            location,
-            spec=spec,
-            provenance={**provenance(), "simulator": info.identity},
-        )
-        stack.callback(lambda: record.close(session.ending.name.lower() if session.ending else "interrupted"))
-        compute.attach(location, record.capacity)
-        session = Session(spec, location, record, compute, info)
-        if record.earlier and record.earlier.get("simulator") != info.identity:
-            _log.warning(
-                "the simulator has changed since this study was last run: its earlier trials are kept as they are, "
-                "further ones come from the new code. To ask anew: --new"
+    begun = False
+    try:
+        with ExitStack() as stack:
+            compute = local_compute(spec, function=function or carried_function.get(), listener=listener)
+            stack.callback(compute.close)
+            info = compute.start()
+            record = Record.open(
+                location,
+                spec=spec,
+                provenance={**provenance(), "simulator": info.identity},
             )
-        if signals:
-            stack.enter_context(stop_on_signals(session.stop, compute.close))
-        yield session
+            stack.callback(lambda: record.close(session.ending.name.lower() if session.ending else "interrupted"))
+            compute.attach(location, record.capacity)
+            session = Session(spec, location, record, compute, info)
+            if record.earlier and record.earlier.get("simulator") != info.identity:
+                _log.warning(
+                    "the simulator has changed since this study was last run: its earlier trials are kept as they are, "
+                    "further ones come from the new code. To ask anew: --new"
+                )
+            if signals:
+                stack.enter_context(stop_on_signals(session.stop, compute.close))
+            begun = True
+            yield session
+    except SimoptError as error:
+        error.begun = begun
+        raise

@@ -2,23 +2,23 @@
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prefect_simopt.evaluation import StopRequest
+if TYPE_CHECKING:
+    from prefect_simopt.evaluation import StopRequest
 
-__all__ = ["INTERRUPTED", "stop_on_signals"]
+__all__ = ["INTERRUPTED", "stop_on_signals", "terminable"]
 
 INTERRUPTED = 130
 """Exit code of an interrupted, resumable command."""
 
 
 @contextmanager
-def stop_on_signals(stop: StopRequest, abandon: Callable[[], None]) -> Iterator[None]:
+def stop_on_signals(stop: "StopRequest", abandon: Callable[[], None]) -> Iterator[None]:
     """Handle SIGINT and SIGTERM inside the block; does nothing outside the main thread, which alone gets signals.
 
     Args:
@@ -34,7 +34,8 @@ def stop_on_signals(stop: StopRequest, abandon: Callable[[], None]) -> Iterator[
             abandon()
             os._exit(INTERRUPTED)
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        print(f"{name}: running simulators get {stop.grace:g} s to finish; once more ends at once", file=sys.stderr)
+        line = f"{name}: running simulators get {stop.grace:g} s to finish; once more ends at once\n"
+        os.write(2, line.encode())  # the handler may have interrupted a print, which cannot be entered twice
         stop.set()
 
     earlier: dict[int, Any] = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -43,3 +44,16 @@ def stop_on_signals(stop: StopRequest, abandon: Callable[[], None]) -> Iterator[
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Inside the block SIGTERM raises `KeyboardInterrupt`, as Ctrl-C does, unless something else handles it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
