@@ -137,14 +137,15 @@ class Table:
     Args:
         columns: the arrays, by name.
         capacity: trials that there is room for.
+        keep: whether to keep the buffers of chunks that will not change any more.
 
     Attributes:
         columns: likewise.
         capacity: likewise.
     """
 
-    def __init__(self, columns: dict[str, Column], capacity: int) -> None:
-        self.columns, self.capacity = columns, capacity
+    def __init__(self, columns: dict[str, Column], capacity: int, *, keep: bool = False) -> None:
+        self.columns, self.capacity, self._keep = columns, capacity, keep
         self._buffers: dict[int, dict[str, ChunkArray]] = {}
         self._dirty: dict[int, set[str]] = {}
         self._finished: set[int] = set()
@@ -158,7 +159,7 @@ class Table:
         """
         rows = np.asarray(trials, dtype=np.int64)
         given = {name: np.asarray(value) for name, value in values.items()}
-        for chunk in np.unique(rows // CHUNK).tolist():
+        for chunk in sorted(set((rows // CHUNK).tolist())):
             here = rows // CHUNK == chunk
             buffers = self._buffers.get(chunk) or self._new(chunk)
             for name, value in given.items():
@@ -182,6 +183,13 @@ class Table:
             wider = column.empty(len(buffers[name]))
             wider[tuple(slice(0, size) for size in buffers[name].shape)] = buffers[name]
             buffers[name] = wider
+
+    def claim(self, chunk: int) -> None:
+        """Let a stored chunk be written anew; one that no trial is in any more is emptied."""
+        if chunk * CHUNK < self.capacity and chunk not in self._buffers:
+            self._new(chunk)
+        if chunk in self._buffers:
+            self._dirty.setdefault(chunk, set()).update(self.columns)
 
     def load(self, chunk: int, parts: Mapping[str, bytes | None]) -> None:
         """Take a chunk's rows from what is stored.
@@ -227,6 +235,8 @@ class Table:
     def written(self) -> None:
         """All that has changed was written: forget it, and the buffers that will not change any more."""
         self._dirty.clear()
+        if self._keep:
+            return
         for chunk in [chunk for chunk, buffers in self._buffers.items()
                       if len(buffers["status"]) == CHUNK and buffers["status"].all()]:  # fmt: skip
             del self._buffers[chunk]

@@ -169,6 +169,7 @@ def print_summary(summary: dict[str, Any], as_json: bool, sentence: Callable[[di
 
 def _report(arguments: argparse.Namespace) -> int:
     from prefect_simopt.api import load_study
+    from prefect_simopt.errors import SpecError
     from prefect_simopt.report.html import report_page
 
     study = load_study(arguments.study)

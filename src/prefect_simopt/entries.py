@@ -4,7 +4,6 @@ A record is about one activity, named by `activity` and `id`. What it was given 
 `generated`; `wasInformedBy`, `wasDerivedFrom` and `wasAssociatedWith` are PROV's.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prefect_simopt.fields import field_document
+from prefect_simopt.fields import coordinate_digest, field_document
 from prefect_simopt.space import Space
 from prefect_simopt.storage import Storage
 from prefect_simopt.trial import Outcome, Reason, Status, Trial
@@ -88,9 +87,9 @@ def field_entry(storage: Storage, name: str) -> dict[str, Any]:
     document = field_document(storage, name)
     coordinates = {}
     for dim in document["dimension_names"][1:]:
-        if (data := storage.read(f"fields/{dim}/c/0")) is not None:
-            digest = hashlib.sha256(data).hexdigest()
-            coordinates[dim] = {"document": field_document(storage, dim), "sha256": digest}
+        if storage.read(f"fields/{dim}/zarr.json") is not None:
+            known = field_document(storage, dim)
+            coordinates[dim] = {"document": known, "sha256": coordinate_digest(storage, dim, known)}
     generated = {"document": document, "coordinates": coordinates}
     return {"activity": "field", "id": f"field/{name}", "generated": generated}
 

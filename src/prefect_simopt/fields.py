@@ -12,7 +12,16 @@ from prefect_simopt.errors import CorruptionError
 from prefect_simopt.simulators.contract import Field
 from prefect_simopt.storage import Storage
 
-__all__ = ["FieldOfTrials", "Fields", "described_field", "field_document", "field_key", "read_field"]
+__all__ = [
+    "FieldOfTrials",
+    "Fields",
+    "coordinate_digest",
+    "described_field",
+    "field_document",
+    "field_key",
+    "read_coordinate",
+    "read_field",
+]
 
 
 def field_document(storage: Storage, name: str) -> dict[str, Any]:
@@ -57,6 +66,30 @@ def read_field(storage: Storage, name: str, trial: int, digest: str, document: d
     return array
 
 
+def read_coordinate(storage: Storage, dim: str, document: dict[str, Any]) -> ChunkArray:
+    """The coordinate of an axis: numbers or text.
+
+    Raises:
+        CorruptionError: it is missing or damaged.
+    """
+    what = f"the coordinate {dim}"
+    data = storage.read(f"fields/{dim}/c/0")
+    if data is None:
+        raise CorruptionError(f"{what} is missing")
+    if document["data_type"] == "string":
+        return np.array(decode_text(data, what))
+    return decode(data, np.dtype(document["data_type"]), document["shape"], what)
+
+
+def coordinate_digest(storage: Storage, dim: str, document: dict[str, Any]) -> str:
+    """SHA-256 of a coordinate's values.
+
+    Raises:
+        CorruptionError: it is missing or damaged.
+    """
+    return hashlib.sha256(read_coordinate(storage, dim, document).tobytes()).hexdigest()
+
+
 def described_field(storage: Storage, name: str, trial: int, digest: str) -> Field:
     """A trial's field with the names of its axes, its unit and its coordinates.
 
@@ -68,18 +101,10 @@ def described_field(storage: Storage, name: str, trial: int, digest: str) -> Fie
     dims = tuple(document["dimension_names"][1:])
     coords, units = {}, {}
     for dim in dims:
-        if storage.read(f"fields/{dim}/zarr.json") is None:
-            continue
-        known = field_document(storage, dim)
-        data = storage.read(f"fields/{dim}/c/0") or b""
-        what = f"the coordinate {dim}"
-        is_text = known["data_type"] == "string"
-        coords[dim] = (
-            np.array(decode_text(data, what))
-            if is_text
-            else decode(data, np.dtype(known["data_type"]), known["shape"], what)
-        )
-        units[dim] = known["attributes"].get("units", "")
+        if storage.read(f"fields/{dim}/zarr.json") is not None:
+            known = field_document(storage, dim)
+            coords[dim] = read_coordinate(storage, dim, known)
+            units[dim] = known["attributes"].get("units", "")
     return Field(values, dims, document["attributes"].get("units", ""), coords, units)
 
 

@@ -5,6 +5,7 @@ each other at any moment. Folders that hold no arrays are groups too, so that a 
 nothing but Zarr nodes.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import orjson
 
 from prefect_simopt.chunks import dump, group_document
 from prefect_simopt.errors import StoreError
+from prefect_simopt.ledger import decode_line, newest_segments
 from prefect_simopt.storage import Storage
 
 __all__ = ["FOLDERS", "LAYOUT", "Hierarchy", "study_attributes"]
@@ -57,18 +59,20 @@ class Hierarchy:
         documents |= {f"{name}/zarr.json": dump(_group([])) for name in FOLDERS if name != "fields"}
         for objects in (documents, {"fields/zarr.json": dump(_group(inside))}, {"zarr.json": dump(self._root())}):
             unknown = [key for key in objects if key not in self._written]
-            self._written.update(zip(unknown, self._storage.read_many(unknown), strict=True))
+            self._written.update(dict(zip(unknown, self._storage.read_many(unknown), strict=True)))
             changed = {key: data for key, data in objects.items() if self._written[key] != data}
             self._storage.write_many(changed)
             self._written.update(changed)
 
     def _root(self) -> dict[str, Any]:
         groups = {name: group_document() for name in FOLDERS}
-        return _group({**groups, **self._nodes}, self.attributes)
+        return _group({**groups, **self._nodes}, {**self.attributes, "sha256": _digest(self.attributes)})
 
 
 def study_attributes(storage: Storage) -> dict[str, Any] | None:
     """The attributes of a study's root group; None where there is nothing.
+
+    Where they are damaged, the ledger says what they are.
 
     Raises:
         StoreError: something else than a study of a known layout is there.
@@ -76,16 +80,33 @@ def study_attributes(storage: Storage) -> dict[str, Any] | None:
     data = storage.read("zarr.json")
     if data is None:
         return None
-    try:
-        attributes: dict[str, Any] = orjson.loads(data)["attributes"]
-        layout, _ = attributes["layout"], attributes["spec"]
-    except (ValueError, KeyError, TypeError):
-        raise StoreError(f"{storage.url} holds something that is no study; choose another name or store") from None
-    if layout != LAYOUT:
+    attributes = _intact_attributes(data)
+    if attributes is None:
+        for part in newest_segments(storage):
+            for raw in reversed(part.data.splitlines()):
+                if attributes is None and b'"generated":{"attributes":' in raw:
+                    attributes = (decode_line(raw) or {}).get("generated", {}).get("attributes")
+    if attributes is None:
+        raise StoreError(f"{storage.url} holds something that is no study; choose another name or store")
+    if attributes["layout"] != LAYOUT:
         raise StoreError(
-            f"{storage.url} has layout {layout}, and this version of simopt knows {LAYOUT}; use a newer one"
+            f"{storage.url} has layout {attributes['layout']}, and this version of simopt knows {LAYOUT}; "
+            "use a newer version"
         )
     return attributes
+
+
+def _intact_attributes(root: bytes) -> dict[str, Any] | None:
+    try:
+        attributes = orjson.loads(root)["attributes"]
+        digest = attributes.pop("sha256")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return attributes if digest == _digest(attributes) else None
+
+
+def _digest(attributes: Mapping[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _group(nodes: Any, attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -18,7 +18,19 @@ import orjson
 from prefect_simopt.errors import CorruptionError, LeaseError
 from prefect_simopt.storage import Storage
 
-__all__ = ["GENESIS", "Ledger", "Line", "Segment", "newest_segments", "scan", "segments"]
+__all__ = [
+    "GENESIS",
+    "Ledger",
+    "Line",
+    "Segment",
+    "decode_line",
+    "encode_line",
+    "newest_segments",
+    "record_head",
+    "scan",
+    "segments",
+    "timestamp",
+]
 
 FOLDER = "ledger"
 GENESIS = "0" * 64
@@ -114,7 +126,7 @@ class Ledger:
             self._size = line.start + len(line.raw) + 1
             if not line.ended:
                 self._storage.append(line.key, b"\n", self._size - 1)
-            self.seq, self.head = line.seq, hashlib.sha256(line.raw).hexdigest()
+            self.seq, self.head = line.seq, record_head(line.record, line.raw)
             yield line.record
         if not self._storage.appends:
             found = self._storage.read_version(_key(self._number))
@@ -134,7 +146,7 @@ class Ledger:
             StoreError: nothing was appended.
             LeaseError: another process has written the ledger.
         """
-        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        at = timestamp()
         seq, head, lines = self.seq, self.head, []
         for record in records:
             seq += 1
@@ -170,6 +182,11 @@ class Ledger:
                 raise CorruptionError(f"{self._storage.url}: {line.problem}")
             if line.seq > seq:
                 yield line.record
+
+
+def timestamp() -> str:
+    """The time as records give it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def encode_line(seq: int, prev: str, at: str, record: Mapping[str, Any]) -> bytes:
@@ -234,9 +251,15 @@ def scan(parts: Iterator[Segment], first: int | None = 0) -> Iterator[Line]:
                 seq = record["seq"]
             yield Line(part.key, start, raw, -1 if seq is None else seq, None if problem else record, end >= 0, problem)
             # The line after a damaged one starts the chain anew, so that each damage is told once.
-            head = None if record is None else hashlib.sha256(raw).hexdigest()
+            head = None if record is None else record_head(record, raw)
             seq = None if record is None or seq is None else seq + 1
             start += len(raw) + 1
+
+
+def record_head(record: Mapping[str, Any], raw: bytes) -> str:
+    """What the next record gives as `prev`: a record that took the place of a lost one stands in for it."""
+    stands_for = record["generated"]["sha256"] if record["activity"] == "lost" else None
+    return stands_for or hashlib.sha256(raw).hexdigest()
 
 
 def _about(raw: bytes) -> str:

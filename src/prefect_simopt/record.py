@@ -290,7 +290,9 @@ class Record:
                 self._checkpoints.append((entry["seq"], key, entry["generated"]["sha256"]))
                 del self._checkpoints[1:-KEPT]
             elif kind == "repair":
-                self._dropped |= dict(zip(entry["used"]["trials"], entry["used"]["told"], strict=True))
+                used = entry["used"]
+                self._dropped |= dict(zip(used["trials"], used["told"], strict=True))
+                self._checkpoints = [each for each in self._checkpoints if each[1] not in used["checkpoints"]]
             elif kind == "run" and entry["id"] != self._run:
                 self.earlier = entry.get("used", self.earlier)
         self._view.apply(entries)

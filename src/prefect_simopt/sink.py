@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from prefect_simopt.chunks import ChunkArray, array_document, decode, decode_text, dump, encode, encode_text, storable
+from prefect_simopt.chunks import ChunkArray, array_document, dump, encode, encode_text, storable
 from prefect_simopt.errors import StoreError
+from prefect_simopt.fields import read_coordinate
 from prefect_simopt.outcomes import OutcomeSink
 from prefect_simopt.simulators.contract import Field
 from prefect_simopt.storage import StudyLocation
@@ -139,7 +140,7 @@ class TrialSink(OutcomeSink):
                     )
             if other in sizes and known["dimension_names"] != [other]:
                 raise ValueError(f"its axis {other} has the name of a field; give it another name")
-            if name == other or name in known["dimension_names"]:
+            if name in known["dimension_names"]:
                 raise ValueError("its name is that of an axis; give it another name")
 
     def _check_coordinate(self, dim: str, given: npt.NDArray[Any], sizes: Mapping[str, int], described: Field) -> None:
@@ -155,12 +156,10 @@ class TrialSink(OutcomeSink):
         key = f"fields/{dim}/zarr.json"
         found = self._storage.read(key)
         text = given.dtype.kind in "UO"
+        data = encode_text([str(each) for each in given]) if text else encode(storable(given))
         if found is None:
-            array = given if text else storable(given)
-            data = encode_text([str(each) for each in given]) if text else encode(array)
-            document = array_document(
-                None if text else array.dtype, given.shape, given.shape, (dim,), attributes=_units(unit)
-            )
+            dtype = None if text else storable(given).dtype
+            document = array_document(dtype, given.shape, given.shape, (dim,), attributes=_units(unit))
             self._storage.write(f"fields/{dim}/c/0", data)
             if self._storage.replace(key, dump(document), None) is not None:
                 return given
@@ -168,10 +167,9 @@ class TrialSink(OutcomeSink):
         known = _parsed(found, key)
         if known["dimension_names"] != [dim]:
             raise ValueError(f"its axis {dim} has the name of a field; give it another name")
-        data = self._storage.read(f"fields/{dim}/c/0") or b""
-        if known["data_type"] == "string":
-            return np.array(decode_text(data, f"the coordinate {dim}"))
-        return decode(data, np.dtype(known["data_type"]), known["shape"], f"the coordinate {dim}")
+        if self._storage.read(f"fields/{dim}/c/0") is None:  # dropped by a repair
+            self._storage.write(f"fields/{dim}/c/0", data)
+        return read_coordinate(self._storage, dim, known)
 
 
 def _units(unit: str) -> dict[str, str]:

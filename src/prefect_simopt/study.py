@@ -13,16 +13,17 @@ import orjson
 
 from prefect_simopt.arrays import REASONS
 from prefect_simopt.errors import CorruptionError, StoreError
-from prefect_simopt.fields import Fields
+from prefect_simopt.fields import Fields, described_field
 from prefect_simopt.hierarchy import study_attributes
 from prefect_simopt.lease import is_held
 from prefect_simopt.ledger import decode_line, newest_segments, scan, segments
 from prefect_simopt.ranking import Scale
+from prefect_simopt.simulators.contract import Field
 from prefect_simopt.space import Float, Space
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.trial import Status, Trial
-from prefect_simopt.view import STANDING, View
+from prefect_simopt.view import View, standing_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +135,7 @@ class Study:
     @property
     def seconds(self) -> float:
         """Time that its runs took, together."""
-        return float(orjson.loads(self._storage.read(STANDING) or b"{}").get("seconds", 0.0))
+        return float(standing_of(self._storage).get("seconds", 0.0))
 
     @cached_property
     def trials(self) -> "pd.DataFrame":
@@ -208,6 +209,25 @@ class Study:
             output=entry.get("generated", {}).get("output", ""),
             cached=entry.get("wasDerivedFrom", ""),
         )
+
+    def field(self, name: str, trial: int) -> Field:
+        """A trial's field with the names of its axes, its unit and its coordinates.
+
+        Raises:
+            KeyError: there is no such field.
+            CorruptionError: it is not what was written.
+        """
+        digests = self.fields.digests(trial)
+        if name not in digests:
+            raise KeyError(f"trial {trial} has no field {name!r}; it has: {', '.join(digests) or 'none'}")
+        return described_field(self._storage, name, trial, digests[name])
+
+    def each(self) -> Iterator[Trial]:
+        """Every trial that has ended, in order, with its status and metrics alone."""
+        told = self._told
+        metrics, status = self._column("metrics")[told].tolist(), self._column("status")[told].tolist()
+        for number, row, code in zip(told.tolist(), metrics, status, strict=True):
+            yield Trial(number, {}, Status(code), dict(zip(self._view.metrics, row, strict=True)))
 
     def results(self) -> Iterator[tuple[int, list[float], int, dict[str, float]]]:
         """Number, parameters as stored numbers, seed and metrics of each complete trial, in order."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from prefect_simopt.arrays import REASONS, Chunks, Table, columns, coordinate, text_coordinate
+from prefect_simopt.arrays import REASONS, Chunks, Column, Table, columns, coordinate, text_coordinate
 from prefect_simopt.chunks import decode_text
 from prefect_simopt.entries import Entry, number_of
 from prefect_simopt.hierarchy import Hierarchy
@@ -18,13 +18,22 @@ from prefect_simopt.spec import StudySpec
 from prefect_simopt.storage import Storage
 from prefect_simopt.trial import Status
 
-__all__ = ["STANDING", "View"]
+__all__ = ["STANDING", "View", "standing_of"]
 
 STANDING = "ledger/arrays.json"
 """Object that says up to which ledger record the arrays are written."""
 _AT_ONCE = 32  # objects encoded before they are written
 _BY_METRIC = ("metrics", "standard_errors", "replicate_metrics")
 _REASON_NUMBERS = {reason.value: number for number, reason in enumerate(REASONS, 1)}
+
+
+def standing_of(storage: Storage) -> dict[str, Any]:
+    """Where the arrays are: `seq`, number of the ledger record up to which they are written, and `seconds`."""
+    try:
+        standing: dict[str, Any] = orjson.loads(storage.read(STANDING) or b"{}")
+    except orjson.JSONDecodeError:
+        return {}  # it only saves work: the arrays are compared with the whole ledger then
+    return standing if isinstance(standing.get("seq"), int) else {}
 
 
 class View:
@@ -36,22 +45,30 @@ class View:
         attributes: of its root group.
         capacity: trials that the arrays have room for.
         fresh: whether the study has no arrays yet.
+        keep: whether to keep all rows in memory.
 
     Attributes:
+        spec: the study's.
         status: of each trial, shape (capacity,), as far as it has been told.
         hierarchy: the study's documents.
     """
 
     def __init__(
-        self, storage: Storage, spec: StudySpec, attributes: Mapping[str, Any], capacity: int, *, fresh: bool
+        self,
+        storage: Storage,
+        spec: StudySpec,
+        attributes: Mapping[str, Any],
+        capacity: int,
+        *,
+        fresh: bool,
+        keep: bool = False,
     ) -> None:
-        self._storage, self._spec = storage, spec
-        self._space = spec.make_space()
+        self._storage, self.spec = storage, spec
         self._metrics = {name: i for i, name in enumerate(spec.metrics)}
         self._fields: dict[str, int] = {}
         self._documents: dict[str, dict[str, Any]] = {}  # of fields and their coordinates
         self._replicates: dict[int, dict[int, Mapping[str, float]]] = {}
-        self._table = Table(columns(len(spec.space), len(self._metrics), spec.replicates, 0), capacity)
+        self._table = Table(columns(len(spec.space), len(self._metrics), spec.replicates, 0), capacity, keep=keep)
         self._compare = not fresh  # what an earlier run wrote is compared before it is written again
         self._reshaped = True
         self._stale = True
@@ -103,7 +120,7 @@ class View:
         Raises:
             CorruptionError: an array is damaged.
         """
-        standing = orjson.loads(self._storage.read(STANDING) or b'{"seq":-1}')
+        seq = standing_of(self._storage).get("seq", -1)
         self._learn(self._metrics, [dict.fromkeys(self._names("metric"))], *_BY_METRIC)
         self._learn(self._fields, [dict.fromkeys(self._names("field"))], "digests")
         chunks = sorted(int(name) for name in self._storage.names("status/c") if name.isdecimal())
@@ -113,7 +130,7 @@ class View:
             self._table.load(chunk, dict(zip(keys, self._storage.read_many(keys), strict=True)))
         rows = self._table.whole("status")
         self.status[: len(rows)] = rows
-        return int(standing["seq"])
+        return int(seq)
 
     @property
     def metrics(self) -> list[str]:
@@ -124,6 +141,11 @@ class View:
     def fields(self) -> list[str]:
         """Names of the fields, in the order of the array `digests`."""
         return list(self._fields)
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """The arrays over trials, by name."""
+        return self._table.columns
 
     def whole(self, name: str) -> npt.NDArray[Any]:
         """All rows of an array, as far as trials were asked for."""
@@ -137,6 +159,9 @@ class View:
         """
         if not self._stale:
             return
+        if self._compare:
+            for name in self._storage.names("status/c"):
+                self._table.claim(int(name))
         self._write(self._table.changed(status=False))
         if self._reshaped:
             self._write_shapes()
@@ -160,7 +185,7 @@ class View:
         )
 
     def _add_replicate(self, entry: Entry) -> None:
-        if self._spec.replicates > 1:
+        if self.spec.replicates > 1:
             generated = entry["generated"]
             group = self._replicates.setdefault(number_of(entry), {})
             group[generated.get("replicate", 0)] = generated.get("metrics", {})
@@ -194,9 +219,9 @@ class View:
             values["digests"] = np.frombuffer(
                 b"".join(bytes.fromhex(each.get(name, "00" * 32)) for each in fields for name in self._fields), np.uint8
             ).reshape(len(entries), len(self._fields), 32)
-        if self._spec.replicates > 1:
+        if self.spec.replicates > 1:
             groups = [self._replicates.pop(number, {}) for number in numbers]
-            count = range(self._spec.replicates)
+            count = range(self.spec.replicates)
             values["standard_errors"] = self._matrix([each.get("errors", {}) for each in generated])
             values["replicate_metrics"] = self._matrix([group.get(i, {}) for group in groups for i in count]).reshape(
                 len(entries), len(count), len(self._metrics)
@@ -233,9 +258,9 @@ class View:
 
     def _write_shapes(self) -> None:
         """Write coordinates, and the documents of all arrays."""
-        units = {parameter.name: parameter.unit for parameter in self._spec.space if parameter.unit}
-        choices = {each.name: list(each.choices) for each in self._spec.space if isinstance(each, Categorical)}
-        names = {"parameter": [each.name for each in self._spec.space], "metric": list(self._metrics)}
+        units = {parameter.name: parameter.unit for parameter in self.spec.space if parameter.unit}
+        choices = {each.name: list(each.choices) for each in self.spec.space if isinstance(each, Categorical)}
+        names = {"parameter": [each.name for each in self.spec.space], "metric": list(self._metrics)}
         if self._fields:
             names["field"] = list(self._fields)
         for path, texts in names.items():
@@ -244,8 +269,8 @@ class View:
             self._write(chunks)
             self.hierarchy.set(path, document)
         counted = {"trial": self.capacity, "fields/trial": self.capacity}
-        if self._spec.replicates > 1:
-            counted["replicate"] = self._spec.replicates
+        if self.spec.replicates > 1:
+            counted["replicate"] = self.spec.replicates
         for path, size in counted.items():
             document, chunks = coordinate(path, size)
             if self._counted < self.capacity:

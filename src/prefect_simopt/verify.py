@@ -1,0 +1,352 @@
+"""Whether a study is what was written: every record, array, field, outcome and checkpoint.
+
+The ledger is checked by its own chain; everything else is checked against it. For the arrays that means: what the
+ledger says is written once more, into memory, and compared with what is stored.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from prefect_simopt.arrays import CHUNK, Column
+from prefect_simopt.chunks import decode
+from prefect_simopt.entries import Entry, number_of
+from prefect_simopt.errors import CorruptionError, StoreError
+from prefect_simopt.fields import coordinate_digest, field_key, read_field
+from prefect_simopt.hierarchy import study_attributes
+from prefect_simopt.lease import is_held
+from prefect_simopt.ledger import Line, scan, segments
+from prefect_simopt.outcomes import FOLDER, decode_outcomes, trial_range
+from prefect_simopt.record import KEPT
+from prefect_simopt.spec import StudySpec
+from prefect_simopt.storage import Storage, StudyLocation
+from prefect_simopt.study import Study
+from prefect_simopt.view import STANDING, View, standing_of
+
+__all__ = ["Contents", "Examination", "Finding", "examine", "verify"]
+
+_BATCH = 4096  # ledger records applied at once
+_SHOWN = 5  # trials named in a finding's text
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is damaged.
+
+    Attributes:
+        path: the object, below the study's root.
+        message: what is wrong with it.
+        trials: numbers of the trials that it belongs to; empty when it belongs to the study as a whole.
+    """
+
+    path: str
+    message: str
+    trials: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        named = ", ".join(str(trial) for trial in self.trials[:_SHOWN])
+        more = f" and {len(self.trials) - _SHOWN} more" if len(self.trials) > _SHOWN else ""
+        plural = "trial" if len(self.trials) == 1 else "trials"
+        return f"{self.path}: {self.message}" + (f" ({plural} {named}{more})" if self.trials else "")
+
+
+class Contents:
+    """What the ledger says there should be.
+
+    Args:
+        storage: of the study; nothing is written to it.
+        attributes: of its root group.
+
+    Attributes:
+        view: the arrays.
+        written: what the view has written, by key: only what differs from the storage at first.
+        fields: SHA-256 of the fields of each trial that has ended, by number and name.
+        told_at: number of the record that told of each trial that has ended.
+        coordinates: SHA-256 of each coordinate's object, and the field that it was seen with.
+        documents: `zarr.json` of each field and coordinate.
+        checkpoints: SHA-256 of each checkpoint that is kept, by key.
+        seq: number of the last record.
+    """
+
+    def __init__(self, storage: Storage, attributes: Mapping[str, Any]) -> None:
+        shadow = _Shadow(storage)
+        spec = StudySpec.model_validate(attributes["spec"])
+        self.view = View(shadow, spec, attributes, spec.budget.trials, fresh=False, keep=True)
+        self.written = shadow.written
+        self.fields: dict[int, Mapping[str, str]] = {}
+        self.told_at: dict[int, int] = {}
+        self.coordinates: dict[str, tuple[str, str]] = {}
+        self.documents: dict[str, dict[str, Any]] = {}
+        self.checkpoints: dict[str, str] = {}
+        self.seq = -1
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Take ledger entries into account."""
+        self.view.apply(entries)
+        for entry in entries:
+            kind, generated = entry["activity"], entry.get("generated", {})
+            self.seq = entry["seq"]
+            if kind == "trial":
+                self.told_at[number_of(entry)] = entry["seq"]
+                self.fields[number_of(entry)] = generated.get("fields", {})
+            elif kind == "field":
+                name = entry["id"].partition("/")[2]
+                self.documents[name] = generated["document"]
+                self.documents |= {dim: each["document"] for dim, each in generated["coordinates"].items()}
+                self.coordinates |= {dim: (each["sha256"], name) for dim, each in generated["coordinates"].items()}
+            elif kind == "checkpoint":
+                self.checkpoints[f"{entry['id']}.bin"] = generated["sha256"]
+                for key in list(self.checkpoints)[1:-KEPT]:
+                    del self.checkpoints[key]
+            elif kind == "repair":
+                for number in entry["used"]["trials"]:
+                    self.fields.pop(number, None)
+                    self.told_at.pop(number, None)
+                for key in entry["used"]["checkpoints"]:
+                    self.checkpoints.pop(key, None)
+
+
+@dataclass
+class Examination:
+    """What was found.
+
+    Attributes:
+        findings: what is damaged.
+        lines: the ledger's damaged lines.
+        contents: what there should be, by the ledger up to its first damaged line.
+    """
+
+    contents: Contents
+    findings: list[Finding] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+
+
+def verify(study: Study | StudyLocation) -> list[Finding]:
+    """Look at everything that a study has stored.
+
+    While somebody writes the study, arrays are checked by their checksums alone, since their values change.
+
+    Returns:
+        What is damaged; empty when nothing is.
+
+    Raises:
+        StoreError: the store cannot be read, or there is no study.
+    """
+    location = study.location if isinstance(study, Study) else study
+    storage = location.storage()
+    return examine(storage, changing=is_held(storage)).findings
+
+
+def examine(storage: Storage, *, changing: bool) -> Examination:
+    """Look at everything; after a damaged line of the ledger nothing is known, so then only what comes before it.
+
+    Args:
+        storage: of the study.
+        changing: whether somebody may be writing it.
+    """
+    standing = int(standing_of(storage).get("seq", -1))
+    attributes = study_attributes(storage)
+    if attributes is None:
+        raise StoreError(f"there is no study at {storage.url}")
+    seen = Examination(contents := Contents(storage, attributes))
+    findings = seen.findings
+    batch: list[Entry] = []
+    at_standing: dict[str, bytes] = {}
+    for line in scan(segments(storage)):
+        if line.torn:
+            break
+        if line.record is None:
+            seen.lines.append(line)
+            findings.append(Finding(line.key, line.problem, _trial_of(line.raw)))
+        if seen.lines:
+            continue
+        batch.append(line.record or {})
+        if len(batch) == _BATCH or line.seq == standing:
+            contents.apply(batch)
+            batch = []
+        if line.seq == standing:
+            contents.view.flush({})
+            at_standing = dict(contents.written)
+    contents.apply(batch)
+    contents.view.flush({})
+    if not seen.lines:
+        if standing > contents.seq:
+            findings.append(Finding("ledger", f"its end is missing: records {contents.seq + 1} to {standing}"))
+        else:
+            findings += _array_findings(
+                storage, contents, at_standing, lagging=standing < contents.seq, changing=changing
+            )
+        findings += _field_findings(storage, contents)
+        findings += _checkpoint_findings(storage, contents)
+    findings += _outcome_findings(storage)
+    return seen
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """A chunk of a scalar array to be judged.
+
+    Attributes:
+        key: its object.
+        column: its array.
+        number: of its trials' chunk.
+        allowed: bytes that it may have: as of the last flush, and as of the next one.
+        lagging: whether it may also hold nothing yet for some trials.
+    """
+
+    key: str
+    column: Column
+    number: int
+    allowed: Sequence[bytes]
+    lagging: bool
+
+    def wrong(self, found: bytes) -> tuple[int, ...]:
+        """The trials of which the stored chunk says something else.
+
+        Raises:
+            CorruptionError: the checksum does not match.
+        """
+        shape = (CHUNK, *self.column.block)
+        rows = decode(found, self.column.dtype, shape, self.key)
+        states = [decode(each, self.column.dtype, shape, self.key) for each in self.allowed]
+        if self.lagging:
+            states.append(np.full(shape, self.column.fill, dtype=self.column.dtype))
+        wrong = np.ones(CHUNK, dtype=bool)
+        for state in states:
+            wrong &= ~np.isclose(rows, state, rtol=0, atol=0, equal_nan=True).reshape(CHUNK, -1).all(axis=1)
+        return tuple((np.flatnonzero(wrong) + self.number * CHUNK).tolist())
+
+
+def _array_findings(
+    storage: Storage, contents: Contents, at_standing: Mapping[str, bytes], *, lagging: bool, changing: bool
+) -> Iterator[Finding]:
+    """Objects that are neither as they were at the last flush nor as they will be after the next one."""
+    for key in sorted({*at_standing, *contents.written} - {STANDING}):
+        found = storage.read(key)
+        allowed = [each[key] for each in (at_standing, contents.written) if key in each]
+        if found in allowed or (found is None and (lagging or changing)):
+            continue
+        name, is_chunk, place = key.partition("/c/")
+        column = contents.view.columns.get(name)
+        if found is None:
+            yield Finding(key, "is missing")
+        elif is_chunk and column is not None:
+            chunk = _Chunk(key, column, int(place.partition("/")[0]), allowed, lagging)
+            try:
+                wrong = chunk.wrong(found)
+                if wrong and not changing:
+                    yield Finding(key, "does not say what the ledger says", wrong)
+            except CorruptionError:
+                start = chunk.number * CHUNK
+                told = np.flatnonzero(contents.view.status[start : start + CHUNK]) + start
+                yield Finding(key, "is damaged: its checksum does not match", tuple(told.tolist()))
+        elif not ((changing or lagging) and _is_document(found)):
+            yield Finding(key, "is not what was written")
+
+
+def _is_document(data: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(data), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _field_findings(storage: Storage, contents: Contents) -> Iterator[Finding]:
+    for trial, digests in contents.fields.items():
+        for name, digest in digests.items():
+            document = contents.documents[name]
+            try:
+                read_field(storage, name, trial, digest, document)
+            except CorruptionError as error:
+                yield Finding(field_key(name, trial, document), str(error), (trial,))
+    for dim, (digest, _) in contents.coordinates.items():
+        try:
+            if coordinate_digest(storage, dim, contents.documents[dim]) != digest:
+                yield Finding(f"fields/{dim}/c/0", f"the coordinate {dim} is not what was written")
+        except CorruptionError as error:
+            yield Finding(f"fields/{dim}/c/0", str(error))
+
+
+def _checkpoint_findings(storage: Storage, contents: Contents) -> Iterator[Finding]:
+    for key, digest in contents.checkpoints.items():
+        payload = storage.read(key)
+        if payload is None or hashlib.sha256(payload).hexdigest() != digest:
+            yield Finding(key, "is missing" if payload is None else "is damaged: its SHA-256 does not match")
+
+
+def _outcome_findings(storage: Storage) -> Iterator[Finding]:
+    for name in storage.names(FOLDER):
+        trials = trial_range(name)
+        if trials is None:
+            continue
+        good, damaged = decode_outcomes(storage.read(f"{FOLDER}/{name}") or b"")
+        known = {outcome.trial for outcome in good}
+        for line in damaged:
+            about = _trial_in(line, rb'"trial":(\d+)')
+            among = about if about and about[0] in trials else tuple(trial for trial in trials if trial not in known)
+            yield Finding(f"{FOLDER}/{name}", "is damaged: a line's SHA-256 does not match", among)
+
+
+def _trial_of(raw: bytes) -> tuple[int, ...]:
+    return _trial_in(raw, rb'"id":"(?:trial|attempt)/(\d+)')
+
+
+def _trial_in(raw: bytes, pattern: bytes) -> tuple[int, ...]:
+    match = re.search(pattern, raw)
+    return (int(match[1]),) if match else ()
+
+
+class _Shadow(Storage):
+    """Reads what is stored, and keeps what is written to itself."""
+
+    appends = True
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.url = storage.url
+        self.written: dict[str, bytes] = {}
+
+    def read(self, key: str) -> bytes | None:
+        """What is stored."""
+        return self._storage.read(key)
+
+    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """What is stored."""
+        return self._storage.read_many(keys)
+
+    def write(self, key: str, data: bytes | bytearray | memoryview) -> None:
+        """Keep it here."""
+        self.written[key] = bytes(data)
+
+    def read_version(self, key: str) -> tuple[bytes, str] | None:
+        """What is stored."""
+        return self._storage.read_version(key)
+
+    def replace(self, key: str, data: bytes, version: str | None) -> str | None:
+        """Nothing is decided here."""
+        raise NotImplementedError
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Nothing is removed here."""
+        raise NotImplementedError
+
+    def names(self, folder: str = "") -> list[str]:
+        """What is stored."""
+        return self._storage.names(folder)
+
+    def folders(self, folder: str = "") -> list[str]:
+        """What is stored."""
+        return self._storage.folders(folder)
+
+    def age(self, key: str) -> float | None:
+        """What is stored."""
+        return self._storage.age(key)
+
+    def clean(self) -> None:
+        """Nothing is removed here."""
+        raise NotImplementedError
