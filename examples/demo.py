@@ -13,17 +13,21 @@ def main() -> int:
     """Run the study with the installed `simopt`, as a user would."""
     simopt = Path(sys.executable).with_name("simopt")
     store = ROOT / "studies"
-    done = subprocess.run([simopt, "run", STUDY, "--store", store, "--json"], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [simopt, "run", STUDY, "--store", store, "--json"], stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode:
         return done.returncode
     summary = json.loads(done.stdout)
     best, study = summary["best"], Path(summary["store"]) / summary["name"]
-    picture = study / "report" / "convergence.png"
+    picture = study.with_suffix(".html")
+    subprocess.run([simopt, "report", study, "--output", picture], stdout=subprocess.DEVNULL, check=True)
     reflectance = 100 * best["metrics"]["reflectance"]
     layers = ", ".join(f"{name} = {value:.1f} nm" for name, value in best["parameters"].items())
-    print(f"Found: a coating that reflects {reflectance:.2f} % from 420 to 680 nm ({layers}), in {summary['trials']['total']} trials.")
+    trials = summary["trials"]["total"]
+    print(f"Found: a coating that reflects {reflectance:.2f} % from 420 to 680 nm ({layers}), in {trials} trials.")
     print(f"Picture: {picture}")
-    print(f"In Prefect's UI: `make up`, open the address that it prints, run the deployment `optimize`; or: simopt show {study}")
+    print("In Prefect's UI: `make up`, open the address that it prints, and start a study from the form of `optimize`.")
     return 0
 
 

@@ -1,0 +1,142 @@
+"""The report of a study as one HTML page that needs nothing else: pictures and tables are inside."""
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from prefect_simopt.ranking import Scale
+from prefect_simopt.report.convergence import Convergence
+from prefect_simopt.simulators.contract import Field
+from prefect_simopt.study import Study
+from prefect_simopt.summary import sentence, summarize
+from prefect_simopt.trial import Status, Trial
+
+__all__ = ["report_page"]
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+h1, h2 { font-weight: 600; line-height: 1.2 } h2 { margin-top: 2.2rem; font-size: 1.2rem }
+table { border-collapse: collapse }
+td, th { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid #e4e4e4 }
+td.number { text-align: right; font-variant-numeric: tabular-nums }
+img, svg { max-width: 100%; height: auto }
+.failed { color: #b03030 } .small { color: #666; font-size: .9em; overflow-wrap: anywhere }
+"""
+_BEST = 10  # trials in the table
+
+
+def report_page(study: Study) -> str:
+    """The page: how the study ended, its convergence, the best design with its fields, the best trials, what made it.
+
+    Raises:
+        CorruptionError: what it shows is damaged in the store.
+    """
+    summary = summarize(study)
+    parts = [f"<h1>{escape(study.name)}</h1>", f"<p>{escape(sentence(summary))}.</p>"]
+    if study.verdict:
+        parts.append(f'<p class="failed">{escape(study.verdict)}</p>')
+    parts.append(_convergence(study))
+    if study.best is not None:
+        parts += [f"<h2>Best: trial {study.best.number}</h2>", _design(study, study.best), *_fields(study, study.best)]
+        parts += ["<h2>Best trials</h2>", _best_trials(study)]
+    parts += ["<h2>How it came to be</h2>", _origin(study, summary)]
+    title = f"<title>{escape(study.name)}</title>"
+    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8">{title}<style>{_STYLE}</style></head>'
+    return f"{head}<body>{''.join(parts)}</body></html>\n"
+
+
+def _convergence(study: Study) -> str:
+    picture = Convergence(Scale.of(study.spec), study.name)
+    for trial in study.each():
+        picture.add(trial)
+    return picture.svg()
+
+
+def _design(study: Study, best: Trial) -> str:
+    units = {each["name"]: each.get("unit") or "" for each in study.spec["space"]}
+    rows = [(name, value, units[name]) for name, value in best.parameters.items()]
+    wanted = {each["metric"]: each["direction"] for each in study.spec["objectives"]}
+    for each in study.spec.get("constraints", ()):
+        bounds = [f"{word} {each[key]:g}" for key, word in (("low", "at least"), ("high", "at most")) if key in each]
+        wanted[each["metric"]] = ", ".join([*([wanted[each["metric"]]] if each["metric"] in wanted else []), *bounds])
+    metrics = [(name, value, wanted.get(name, "")) for name, value in best.metrics.items()]
+    return _table(("parameter", "value", "unit"), rows) + "<br>" + _table(("metric", "value", "wanted"), metrics)
+
+
+def _best_trials(study: Study) -> str:
+    scale = Scale.of(study.spec)
+    complete = [trial for trial in study.each() if trial.status is Status.COMPLETE]
+    complete.sort(key=lambda trial: (scale.violation(trial), scale.values(trial), trial.number))
+    order = [trial.number for trial in complete[:_BEST]]
+    frame = study.trials.loc[order]
+    names = [each["name"] for each in study.spec["space"]]
+    columns = [*names, *(name for name in study.best.metrics if name in frame)] if study.best else names
+    return _table(("trial", *columns), [(int(n), *frame.loc[n, columns].tolist()) for n in order])
+
+
+def _fields(study: Study, best: Trial) -> Iterator[str]:
+    """Pictures of the best trial's fields that have one or two axes."""
+    for name in best.fields:
+        described = study.field(name, best.number)
+        values = np.asarray(described.values)
+        if values.ndim in (1, 2) and values.size > 1 and values.dtype.kind in "fiu":
+            yield f"<h2>{escape(name)} of trial {best.number}</h2>"
+            yield f'<img alt="{escape(name)}" src="data:image/png;base64,{_picture(name, values, described)}">'
+
+
+def _picture(name: str, values: Any, described: Field) -> str:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    axes = [
+        np.asarray(described.coords.get(dim, np.arange(n))) for dim, n in zip(described.dims, values.shape, strict=True)
+    ]
+    labels = [f"{dim} ({unit})" if (unit := described.coord_units.get(dim)) else dim for dim in described.dims]
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    plot = figure.add_subplot()
+    label = f"{name} ({described.unit})" if described.unit else name
+    if values.ndim == 1:
+        plot.plot(axes[0], values, color="#1f4e8c")
+        plot.set(xlabel=labels[0], ylabel=label)
+        plot.grid(color="#e4e4e4")
+    else:
+        image = plot.pcolormesh(axes[1], axes[0], values, shading="nearest", cmap="viridis")
+        plot.set(xlabel=labels[1], ylabel=labels[0])
+        figure.colorbar(image, label=label)
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png", dpi=120)
+        return base64.b64encode(file.getvalue()).decode()
+
+
+def _origin(study: Study, summary: Mapping[str, Any]) -> str:
+    simulator = study.spec["simulator"]
+    program = simulator.get("entrypoint") or " ".join(simulator.get("command", ()))
+    versions = ", ".join(
+        f"{name} {v}" for name, v in study.attributes.get("provenance", {}).items() if name != "simulator"
+    )
+    rows = [
+        ("simulator", program, ""),
+        ("optimizer", study.spec["optimizer"]["type"], ""),
+        ("seed", study.spec["seed"], ""),
+        ("store", study.url, ""),
+        ("fingerprint", summary["fingerprint"], ""),
+        ("versions", versions, ""),
+    ]
+    return f'<div class="small">{_table(("", "", ""), rows)}</div>'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    top = "".join(f"<th>{escape(each)}</th>" for each in head) if any(head) else ""
+    body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
+    return f"<table><tr>{top}</tr>{body}</table>" if top else f"<table>{body}</table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f'<td class="number">{value:.6g}</td>'
+    return f'<td class="number">{value}</td>' if isinstance(value, int) else f"<td>{escape(str(value))}</td>"
