@@ -17,10 +17,15 @@ from prefect_simopt.space import Float, Int, Space
 
 PLANE = [Float("x", -5, 5), Float("y", -5, 5)]
 MODELS = get_args(get_args(OptimizerConfig)[0])
+POINTS = [{"x": 0.5, "y": 1.0}, {"x": 0.5, "y": 1.0}, {"x": -5, "y": 5}]
+
+
+def configuration(name: str) -> dict[str, Any]:
+    return {"type": name} | ({"points": POINTS} if name == "points" else {})
 
 
 def test_every_configuration_has_its_engine() -> None:
-    assert [model().type for model in MODELS] == list(ENGINES)
+    assert [model.model_fields["type"].default for model in MODELS] == list(ENGINES)
     assert [engine.config_type for engine in ENGINES.values()] == list(MODELS)
 
 
@@ -30,9 +35,10 @@ def test_every_field_is_a_described_entry_of_a_form(model: Any) -> None:
     for name, field in model.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
-        assert not field.is_required(), name
-    schema = TypeAdapter(OptimizerConfig).json_schema()
-    assert schema["discriminator"]["mapping"][model().type] == f"#/$defs/{model.__name__}"
+    kind = model.model_fields["type"].default
+    read = TypeAdapter(OptimizerConfig).validate_python(configuration(kind))
+    assert type(read) is model
+    assert TypeAdapter(OptimizerConfig).validate_json(read.model_dump_json()) == read
 
 
 @pytest.mark.parametrize("config", ["pso", {"type": "pso"}, PSOConfig()])
@@ -66,13 +72,26 @@ def test_wrong_arguments(arguments: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_state_alone_says_what_it_is_of(name: str) -> None:
-    optimizer = make_optimizer(name, PLANE, seed=3, batch=5)
-    ids, x = optimizer.ask(5)
-    optimizer.tell(ids[:3], x[:3].sum(axis=1))
+    optimizer = make_optimizer(configuration(name), PLANE, seed=3, batch=5)
+    ids, x = optimizer.ask(2)
+    optimizer.tell(ids[:1], x[:1].sum(axis=1))
     again = optimizer_from_state(load_state(dump_state(optimizer.state())))
     assert type(again) is type(optimizer)
     assert again.batch == 5
     assert (again.ask(7)[1] == optimizer.ask(7)[1]).all()
+
+
+def test_given_points_are_asked_as_they_are() -> None:
+    optimizer = make_optimizer(configuration("points"), PLANE)
+    parts = [optimizer.ask(n)[1] for n in (2, 0, 5, 1)]
+    assert [len(part) for part in parts] == [2, 0, 1, 0]
+    assert Space(PLANE).decode(np.concatenate(parts)) == [pytest.approx(point) for point in POINTS]
+
+
+@pytest.mark.parametrize("point", [{"x": 0.5}, {"x": 0.5, "y": 1, "z": 2}, {"x": 0.5, "y": 6}])
+def test_a_given_point_must_be_one_of_the_space(point: dict[str, float]) -> None:
+    with pytest.raises(SpecError, match=r"optimizer.points\[1\]"):
+        make_optimizer({"type": "points", "points": [POINTS[0], point]}, PLANE)
 
 
 def test_a_foreign_state_is_refused() -> None:

@@ -17,6 +17,7 @@ Array = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 
 _SMALLEST_STEP = 1e-9
+_COLDEST, _HOTTEST = float(np.finfo(float).tiny), float(np.finfo(float).max)
 
 
 class SA(Population):
@@ -63,9 +64,10 @@ class SA(Population):
     def _update(self, ids: Ids, x: Array, values: Array, violations: Array) -> None:
         slots, generation = ids % self.size, int(ids[0]) // self.size
         feasible = (violations == 0.0) & (self._violations[slots] == 0.0)
-        rise = np.where(feasible, values, 0.0) - np.where(feasible, self._values[slots], 0.0)
         temperature = self.config.temperature * self._spread * self.config.cooling**generation  # (3)
-        uphill = np.exp(-np.maximum(rise, 0.0) / max(temperature, np.finfo(float).tiny))
+        with np.errstate(over="ignore"):  # an infinite rise is never accepted
+            rise = np.where(feasible, values, 0.0) - np.where(feasible, self._values[slots], 0.0)
+            uphill = np.exp(-np.maximum(rise, 0.0) / min(max(temperature, _COLDEST), _HOTTEST))
         won = ~better(self._values[slots], self._violations[slots], values, violations)
         won |= feasible & (self._rng.random(len(ids)) < uphill)  # (2)
         if generation > 0 and self._spread > 0.0:
@@ -76,4 +78,5 @@ class SA(Population):
         self._x[moved], self._values[moved], self._violations[moved] = x[won], values[won], violations[won]
         known = self._values[self._violations == 0.0]
         if self._spread == 0.0 and len(known) > 1:
-            self._spread = float(np.median(known) - known.min())
+            with np.errstate(over="ignore"):
+                self._spread = min(float(np.median(known) - known.min()), _HOTTEST)
