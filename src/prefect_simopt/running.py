@@ -12,7 +12,7 @@ from typing import Any
 from prefect_simopt.api import check_answer
 from prefect_simopt.errors import Problem, SpecError, StoreError, StudyInterrupted
 from prefect_simopt.loop import Ending
-from prefect_simopt.session import local_compute, open_session, study_location
+from prefect_simopt.session import local_compute, open_session, study_location, watchers
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.specfile import parse_value
 from prefect_simopt.study import Study, open_study
@@ -62,12 +62,19 @@ def _run_untracked(spec: StudySpec, options: Mapping[str, Any]) -> None:
 def _run_tracked(spec: StudySpec) -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
-    os.environ.setdefault("PREFECT_CLI_COLORS", "false")
-    if not os.environ.get("PREFECT_API_URL"):
-        print(_SERVER_HINT, file=sys.stderr, flush=True)
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # for a server that lives for seconds
+    from prefect.settings import get_current_settings
+
     from prefect_simopt.flows.optimize import optimize
 
-    optimize(study=spec)
+    if not get_current_settings().api.url:  # neither in the environment nor in the profile
+        print(_SERVER_HINT, file=sys.stderr, flush=True)
+    with Terminal(spec) as terminal:
+        token = watchers.set([terminal])
+        try:
+            optimize(study=spec)
+        finally:
+            watchers.reset(token)
 
 
 def simulate_once(arguments: argparse.Namespace, spec: StudySpec) -> int:

@@ -21,12 +21,15 @@ from prefect_simopt.spec import StudySpec
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.versions import provenance
 
-__all__ = ["Session", "carried_function", "local_compute", "open_session", "study_location"]
+__all__ = ["Session", "carried_function", "local_compute", "open_session", "study_location", "watchers"]
 
 _log = logging.getLogger("prefect_simopt")
 
 carried_function: ContextVar[Callable[..., Any] | None] = ContextVar("carried_function", default=None)
 """A simulator without an importable name, on its way to `open_session` through code that only carries specs."""
+
+watchers: ContextVar[Sequence[Observer]] = ContextVar("watchers", default=())
+"""Observers of any search begun below, through code that knows nothing of them."""
 
 
 @dataclass
@@ -70,7 +73,7 @@ class Session:
             self.record,
             compute or self.compute,
             self.info.batch,
-            observers,
+            [*observers, *watchers.get()],
             self.stop,
             flush or self.record.flush,
             Cache(self.spec, self.location, self.info.identity, seeded=self.info.seeded, capacity=self.record.capacity),
