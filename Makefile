@@ -41,10 +41,10 @@ bench: $(READY)         ## the figures of docs/benchmarks.md
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 up: $(READY)            ## a Prefect server, a work pool, a worker and our deployments, on loopback
-	$(BIN)/python -m prefect_simopt.deployments.up
+	$(BIN)/python -m prefect_simopt.deployments.local up
 
 down:
-	$(BIN)/python -m prefect_simopt.deployments.down
+	$(BIN)/python -m prefect_simopt.deployments.local down
 
 wheel: $(READY)         ## sdist, the wheel built from it, and a clean environment that imports every module
 	$(BIN)/python tests/packaging/check_wheel.py
