@@ -155,7 +155,7 @@ def open_session(
                     "further ones come from the new code. To ask anew: --new"
                 )
             if signals:
-                stack.enter_context(stop_on_signals(session.stop, compute.close))
+                stack.enter_context(stop_on_signals(session.stop, compute.kill))
             begun = True
             yield session
     except SimoptError as error:

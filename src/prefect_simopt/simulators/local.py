@@ -27,10 +27,9 @@ from prefect_simopt.trial import Outcome, Reason, Run, Status
 
 __all__ = ["LocalCompute", "SimulatorInfo"]
 
-PREFETCH_SECONDS = 0.02  # a worker gets its next batch beforehand while its batches are shorter than this
 START_SECONDS = 600.0
 BUILD_SECONDS = 7200.0  # when the program is built from source first
-RESTARTS = 3  # supervisors that may die in a row without any outcome
+RESTARTS = 3  # a worker's supervisors that may die in a row without any outcome
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,6 @@ class LocalCompute:
         self._alive: dict[int, Worker] = {}
         self._queue: deque[_Batch] = deque()
         self._serials = count()
-        self._mean = 0.0
         self._deaths = 0
         self._error: Exception | None = None
         self._ending = False
@@ -241,19 +239,22 @@ class LocalCompute:
         return [list(block) for _, block in blocks]
 
     def _dispatch(self) -> None:
-        """Give waiting batches to workers that are free or about to be."""
+        """Give waiting batches to free workers, then one in advance to each, so that none waits for the flow."""
+        ready = [worker for worker in self._alive.values() if worker.ready]
         for load in (0, 1):
-            for worker in self._alive.values():
-                if not self._queue:
-                    return
-                if worker.ready and len(worker.batches) == load and (load == 0 or self._is_short(worker.batches[0])):
+            for worker in ready:
+                if self._queue and len(worker.batches) == load:
                     self._give(worker, self._queue.popleft())
-
-    def _is_short(self, batch: _Batch) -> bool:
-        return 0 < self._mean * len(batch.calls) < PREFETCH_SECONDS
+        if any(not worker.batches for worker in ready):  # what was given in advance is wanted elsewhere
+            for worker in ready:
+                if len(worker.batches) > 1 and not worker.asked:
+                    worker.asked = True
+                    self._send(worker, {"return": list(worker.batches[1].calls)})
+                    return
 
     def _give(self, worker: Worker, batch: _Batch) -> None:
         worker.batches.append(batch)
+        worker.asked = False
         self._send(worker, {"calls": [[serial, runs] for serial, runs in batch.calls.items()]})
 
     def _send(self, worker: Worker, document: dict[str, Any]) -> None:
@@ -295,6 +296,10 @@ class LocalCompute:
             for document, _ in worker.channel.receive():
                 if "done" in document:
                     self._take(worker, document["done"], ended)
+                elif "returned" in document:
+                    batch = self._batch_of(worker, document["returned"][0])
+                    worker.batches.remove(batch)
+                    self._queue.appendleft(batch)
                 elif "ready" in document:
                     self._is_ready(worker, document["ready"])
                 elif "error" in document:
@@ -327,18 +332,19 @@ class LocalCompute:
     def _take(self, worker: Worker, done: list[tuple[int, list[dict[str, Any]]]], ended: list[_Batch]) -> None:
         self._deaths = 0
         for serial, documents in done:
-            batch = next((batch for batch in worker.batches if serial in batch.calls), None)
-            if batch is None:
-                continue
+            batch = self._batch_of(worker, serial)
             for document in documents:
                 outcome = Outcome.from_json(document)
                 batch.outcomes[outcome.trial, outcome.replicate] = outcome
-                self._mean = 0.8 * self._mean + 0.2 * outcome.seconds if self._mean else outcome.seconds
             if all((run.trial, run.replicate) in batch.outcomes for run in batch.calls[serial] if run.wanted):
                 del batch.calls[serial]
             if not batch.calls:
                 worker.batches.remove(batch)
                 ended.append(batch)
+
+    @staticmethod
+    def _batch_of(worker: Worker, serial: int) -> _Batch:
+        return next(batch for batch in worker.batches if serial in batch.calls)
 
     def _is_ready(self, worker: Worker, info: Mapping[str, Any]) -> None:
         worker.ready = True
@@ -374,7 +380,7 @@ class LocalCompute:
     def _replace(self, worker: Worker, ended: list[_Batch]) -> None:
         """Start another supervisor in the place of one that was killed."""
         self._deaths += 1
-        if worker.crash or not worker.ready or self._deaths > RESTARTS:
+        if worker.crash or self._deaths > RESTARTS * self.workers:
             detail = f":\n{worker.crash}" if worker.crash else "; were they killed, or is memory short?"
             self._break(SimulatorError(f"the processes that run the simulator end at once{detail}"))
             return
@@ -456,6 +462,12 @@ class LocalCompute:
         for batch in waiting:
             batch.future.set_result(batch.result())
         self._poke()
+
+    def kill(self) -> None:
+        """Kill every process at once. It takes no lock, so that a signal handler may call it before the end."""
+        for worker in list(self._alive.values()):
+            worker.kill()
+            worker.ended()
 
     def close(self) -> None:
         """End every process that this place started. Idempotent."""
