@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -58,17 +59,31 @@ class Process:
         return _born(self.pid) == self.born
 
     def end(self) -> None:
-        """Ask it to end, then insist, with its whole group. A process that is not ours any more is left alone."""
+        """Ask it and its whole group to end, then insist. A process that is not ours any more is left alone."""
         if not self.alive:
             return
         os.kill(self.pid, signal.SIGTERM)
+        if self._ends(lambda: not self.alive):
+            self._signal(signal.SIGTERM)  # flow runs go on without their worker
+            self._ends(lambda: not self._signal(0))
+        self._signal(signal.SIGKILL)
+
+    def _ends(self, ended: Callable[[], bool]) -> bool:
+        """Wait for the end; whether it came in time."""
         deadline = time.monotonic() + _STOP_SECONDS
-        while self.alive and time.monotonic() < deadline:
+        while not ended() and time.monotonic() < deadline:
             time.sleep(0.1)
+            with suppress(ChildProcessError):
+                os.waitpid(self.pid, os.WNOHANG)  # a dead child counts as a member of its group until it is waited for
+        return ended()
+
+    def _signal(self, number: int) -> bool:
+        """Send a signal to the group; False when nobody is in it."""
         try:
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, number)
         except ProcessLookupError:
-            return
+            return False
+        return True
 
 
 def environment(state: Path, url: str | None = None) -> dict[str, str]:

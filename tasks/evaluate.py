@@ -42,7 +42,7 @@ class _Quiet(logging.Filter):
     """Keeps the several task runs a second out of the log, which tells of generations and failed trials."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        ours = getattr(record, "task_name", "") == "evaluate"
+        ours = getattr(record, "task_name", "") in ("evaluate", "record", "report")
         return not ours or (record.levelno >= logging.WARNING and not record.msg.startswith("Task run failed with"))
 
 

@@ -40,12 +40,18 @@ _HOMES = {
     "simulator": "prefect_simopt.simulators.contract",
 }
 
+# `prefect block register -m prefect_simopt` looks for blocks among what `dir` names; they are no part of `import *`,
+# which must work without Prefect.
+_BLOCKS = ("CommandSimulatorBlock", "PythonSimulatorBlock", "StudyStore")
+
 __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _BLOCKS:
+        value = getattr(importlib.import_module("prefect_simopt.blocks"), name)
     elif name == "__version__":
         from importlib.metadata import version
 
@@ -57,4 +63,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_BLOCKS})
