@@ -28,7 +28,10 @@ def wait_for(condition, process):
 
 
 def ended(pids):
-    return not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    """Whether none of them runs any more; those that nobody has reaped yet have ended too."""
+    states = [stat.read_text().rpartition(")")[2].split()[0] for pid in pids
+              if (stat := Path(f"/proc/{pid}/stat")).exists()]  # fmt: skip
+    return set(states) <= {"Z"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

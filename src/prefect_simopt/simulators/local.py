@@ -274,6 +274,14 @@ class LocalCompute:
             self._wake.send(b"!")
 
     def _serve(self) -> None:
+        try:
+            self._listen()
+        except BaseException as error:  # nobody may wait for a thread that has failed
+            with self._lock:
+                self._break(SimulatorError(f"the connection to the simulators failed: {error!r}"))
+            raise
+
+    def _listen(self) -> None:
         while True:
             with self._lock:
                 if self._ending and not self._alive:
@@ -297,9 +305,9 @@ class LocalCompute:
                 if "done" in document:
                     self._take(worker, document["done"], ended)
                 elif "returned" in document:
-                    batch = self._batch_of(worker, document["returned"][0])
-                    worker.batches.remove(batch)
-                    self._queue.appendleft(batch)
+                    if (batch := self._batch_of(worker, document["returned"][0])) is not None:
+                        worker.batches.remove(batch)
+                        self._queue.appendleft(batch)
                 elif "ready" in document:
                     self._is_ready(worker, document["ready"])
                 elif "error" in document:
@@ -332,7 +340,8 @@ class LocalCompute:
     def _take(self, worker: Worker, done: list[tuple[int, list[dict[str, Any]]]], ended: list[_Batch]) -> None:
         self._deaths = 0
         for serial, documents in done:
-            batch = self._batch_of(worker, serial)
+            if (batch := self._batch_of(worker, serial)) is None:  # it has failed, with the whole place
+                continue
             for document in documents:
                 outcome = Outcome.from_json(document)
                 batch.outcomes[outcome.trial, outcome.replicate] = outcome
@@ -343,8 +352,8 @@ class LocalCompute:
                 ended.append(batch)
 
     @staticmethod
-    def _batch_of(worker: Worker, serial: int) -> _Batch:
-        return next(batch for batch in worker.batches if serial in batch.calls)
+    def _batch_of(worker: Worker, serial: int) -> _Batch | None:
+        return next((batch for batch in worker.batches if serial in batch.calls), None)
 
     def _is_ready(self, worker: Worker, info: Mapping[str, Any]) -> None:
         worker.ready = True
@@ -465,6 +474,7 @@ class LocalCompute:
 
     def kill(self) -> None:
         """Kill every process at once. It takes no lock, so that a signal handler may call it before the end."""
+        self._ending = True
         for worker in list(self._alive.values()):
             worker.kill()
             worker.ended()
