@@ -43,7 +43,7 @@ class Hierarchy:
 
     def create(self) -> None:
         """Write the groups, the root last."""
-        self._storage.write_many({f"{name}/zarr.json": dump(_group([])) for name in FOLDERS})
+        self._storage.write_many({f"{name}/zarr.json": dump(_group({})) for name in FOLDERS})
         self._storage.write("zarr.json", dump(self._root()))
 
     def set(self, path: str, document: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ class Hierarchy:
             path.removeprefix("fields/"): node for path, node in self._nodes.items() if path.startswith("fields/")
         }
         documents = {f"{path}/zarr.json": dump(node) for path, node in self._nodes.items()}
-        documents |= {f"{name}/zarr.json": dump(_group([])) for name in FOLDERS if name != "fields"}
+        documents |= {f"{name}/zarr.json": dump(_group({})) for name in FOLDERS if name != "fields"}
         for objects in (documents, {"fields/zarr.json": dump(_group(inside))}, {"zarr.json": dump(self._root())}):
             unknown = [key for key in objects if key not in self._written]
             self._written.update(dict(zip(unknown, self._storage.read_many(unknown), strict=True)))
@@ -109,6 +109,6 @@ def _digest(attributes: Mapping[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _group(nodes: Any, attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    consolidated = {"kind": "inline", "must_understand": False, "metadata": dict(nodes)}
+def _group(nodes: Mapping[str, Any], attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": dict(sorted(nodes.items()))}
     return {**group_document(attributes), "consolidated_metadata": consolidated}

@@ -37,7 +37,6 @@ from prefect_simopt.view import View
 __all__ = ["Record"]
 
 FLUSH_SECONDS = 1.0  # the arrays are written at most this often
-LARGEST = 1 << 20  # trials that the arrays are sized to at creation; they grow beyond it as they are needed
 KEPT = 2  # checkpoints, beside the very first: the second is for when the first turns out damaged
 _BATCH = 4096  # ledger records applied at once on opening
 _log = logging.getLogger("prefect_simopt")
@@ -235,7 +234,7 @@ class Record:
         attributes = _refuse_conflict(storage, spec)  # again: now nobody else can write
         now = datetime.now(UTC).isoformat(timespec="seconds")
         fresh = _attributes(spec, provenance, {"created": now, "provenance": dict(provenance)})
-        self._view = View(storage, spec, fresh, min(spec.budget.trials, LARGEST), fresh=attributes is None)
+        self._view = View(storage, spec, fresh, fresh=attributes is None)
         if attributes is None:
             self._view.hierarchy.create()
         batch: list[dict[str, Any]] = []
@@ -299,8 +298,8 @@ class Record:
 
     def _is_news(self, outcome: Outcome) -> bool:
         """Whether an outcome speaks of a trial that was asked and has not ended, is not recorded, and is whole."""
-        status = self._view.status
-        if outcome.trial >= len(status) or status[outcome.trial]:
+        trial, view = outcome.trial, self._view
+        if trial >= view.capacity or not view.asked[trial] or view.status[trial]:
             return False
         if self._tries.get((outcome.trial, outcome.replicate)) == (outcome.attempt, outcome.started):
             return False

@@ -113,7 +113,7 @@ def _drop(storage: Storage, seen: Examination, findings: Sequence[Finding], lost
     }
     ledger.append([entry])
     spec = contents.view.spec
-    view = View(storage, spec, contents.view.hierarchy.attributes, spec.budget.trials, fresh=False)
+    view = View(storage, spec, contents.view.hierarchy.attributes, fresh=False)
     view.apply([*entries, entry])
     view.flush({**standing_of(storage), "seq": ledger.seq})
 

@@ -141,7 +141,7 @@ class S3Storage(Storage):
             **self._options.get("config_kwargs", {}),
         }
         options = {**self._options, "config_kwargs": config}
-        files = S3FileSystem(**options, skip_instance_cache=True, use_listings_cache=False)
+        files = S3FileSystem(**options, use_listings_cache=False)
         files.retries = 1
         return files
 

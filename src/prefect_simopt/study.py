@@ -302,7 +302,7 @@ class Study:
 
     @cached_property
     def _view(self) -> View:
-        view = View(self._storage, self._model, self.attributes, self._model.budget.trials, fresh=False)
+        view = View(self._storage, self._model, self.attributes, fresh=False)
         after = view.load()
         lines = [line for line in scan(segments(self._storage, after=after), first=None) if not line.torn]
         if damaged := [line.problem for line in lines if line.record is None]:

@@ -76,7 +76,7 @@ class Contents:
     def __init__(self, storage: Storage, attributes: Mapping[str, Any]) -> None:
         shadow = _Shadow(storage)
         spec = StudySpec.model_validate(attributes["spec"])
-        self.view = View(shadow, spec, attributes, spec.budget.trials, fresh=False, keep=True)
+        self.view = View(shadow, spec, attributes, fresh=False, keep=True)
         self.written = shadow.written
         self.fields: dict[int, Mapping[str, str]] = {}
         self.told_at: dict[int, int] = {}

@@ -22,6 +22,7 @@ __all__ = ["STANDING", "View", "standing_of"]
 
 STANDING = "ledger/arrays.json"
 """Object that says up to which ledger record the arrays are written."""
+LARGEST = 1 << 20  # trials that the arrays are sized to at creation; they grow beyond it as they are needed
 _AT_ONCE = 32  # objects encoded before they are written
 _BY_METRIC = ("metrics", "standard_errors", "replicate_metrics")
 _REASON_NUMBERS = {reason.value: number for number, reason in enumerate(REASONS, 1)}
@@ -43,13 +44,13 @@ class View:
         storage: of the study.
         spec: the study's.
         attributes: of its root group.
-        capacity: trials that the arrays have room for.
         fresh: whether the study has no arrays yet.
         keep: whether to keep all rows in memory.
 
     Attributes:
         spec: the study's.
         status: of each trial, shape (capacity,), as far as it has been told.
+        asked: whether each trial was asked for, shape (capacity,).
         hierarchy: the study's documents.
     """
 
@@ -58,7 +59,6 @@ class View:
         storage: Storage,
         spec: StudySpec,
         attributes: Mapping[str, Any],
-        capacity: int,
         *,
         fresh: bool,
         keep: bool = False,
@@ -68,6 +68,7 @@ class View:
         self._fields: dict[str, int] = {}
         self._documents: dict[str, dict[str, Any]] = {}  # of fields and their coordinates
         self._replicates: dict[int, dict[int, Mapping[str, float]]] = {}
+        capacity = min(spec.budget.trials, LARGEST)
         self._table = Table(columns(len(spec.space), len(self._metrics), spec.replicates, 0), capacity, keep=keep)
         self._compare = not fresh  # what an earlier run wrote is compared before it is written again
         self._reshaped = True
@@ -75,6 +76,7 @@ class View:
         self._counted = 0  # trials that the coordinates in the store count
         self.hierarchy = Hierarchy(storage, attributes)
         self.status = np.zeros(capacity, dtype=np.int8)
+        self.asked = np.zeros(capacity, dtype=bool)
 
     @property
     def capacity(self) -> int:
@@ -86,6 +88,7 @@ class View:
         more = np.zeros(capacity - self.capacity, dtype=np.int8)
         self._table.grow(capacity)
         self.status = np.concatenate([self.status, more])
+        self.asked = np.concatenate([self.asked, more.astype(bool)])
         self._reshaped = True
 
     def apply(self, entries: Iterable[Entry]) -> None:
@@ -123,6 +126,9 @@ class View:
         seq = standing_of(self._storage).get("seq", -1)
         self._learn(self._metrics, [dict.fromkeys(self._names("metric"))], *_BY_METRIC)
         self._learn(self._fields, [dict.fromkeys(self._names("field"))], "digests")
+        shape = orjson.loads(self._storage.read("status/zarr.json") or b'{"shape":[0]}')["shape"]
+        if shape[0] > self.capacity:
+            self.grow(shape[0])
         chunks = sorted(int(name) for name in self._storage.names("status/c") if name.isdecimal())
         all_columns = self._table.columns.values()
         for chunk in chunks:
@@ -175,6 +181,7 @@ class View:
         trials = generated["trials"]
         if trials and max(trials) >= self.capacity:
             self.grow(max(2 * self.capacity, max(trials) + 1))
+        self.asked[trials] = True
         self._table.put(
             trials,
             {
