@@ -175,6 +175,8 @@ def make_spec(document: Mapping[str, Any], source: str = "", directory: str | Pa
     Raises:
         SpecError: with every problem that was found.
     """
+    if not isinstance(document, Mapping):
+        raise SpecError("a study is a mapping that begins with `name: ...`", source)
     try:
         spec = StudySpec.model_validate(dict(document))
     except ValidationError as error:
