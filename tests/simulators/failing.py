@@ -1,4 +1,4 @@
-"""One simulator with every fault there is. It fails where x > 0.5 and is well otherwise: as a function, as a batch, as a program."""
+"""One simulator with every fault there is, where x > 0.5; as a function, for a batch, as a program."""
 
 import ctypes
 import json
@@ -123,7 +123,7 @@ def _delete_directory():
     directory = os.environ.get("SIMOPT_OUTPUT")
     if directory:
         shutil.rmtree(directory)
-        os.mkdir(directory)
+        Path(directory).mkdir()
     return 1.0
 
 
@@ -160,9 +160,9 @@ FAULTS = {
     "list": lambda: {"value": [1.0, 2.0]},
     "complex": lambda: 1j,
     "huge": lambda: 10**400,
-    "refuses": lambda: Refuses(),
+    "refuses": Refuses,
     "other metric": lambda: {"lift": 1.0},
-    "no metric": lambda: {},
+    "no metric": dict,
     "bad name": lambda: {"value": 1.0, "a/b": 1.0},
     "recursion": lambda: _recurse(0),
     "memory": lambda: bytearray(1 << 60),
@@ -227,7 +227,10 @@ def main():
             np.save(f"{name}.npy", np.asarray(values))
         returned = returned.metrics
     if isinstance(returned, dict):
-        returned = {name: value.item() if isinstance(value, np.generic | np.ndarray) else value for name, value in returned.items()}
+        returned = {
+            name: value.item() if isinstance(value, np.generic | np.ndarray) else value
+            for name, value in returned.items()
+        }
     else:
         returned = {"value": returned}
     Path(os.environ["SIMOPT_OUTPUT"], "metrics.json").write_text(json.dumps(returned))

@@ -54,9 +54,10 @@ EXPECTED = {
 }
 EXPECTED |= {fault: (WELL, WELL) for fault in FAULTS if fault not in EXPECTED}
 HANGS = [fault for fault, expected in EXPECTED.items() if Reason.TIMEOUT in expected]
-# A batch returns arrays of numbers, so that a fault of the returned value is another one there: see test_batch.py.
-STRIKES = [*HANGS, "exception", "exit 3", "exit 0", "_exit 5", "interrupt", "recursion", "memory", "sigkill", "segfault",
-           "abort", "close everything", "nan", "leave child", "leave daemon", "fork and return", "close output"]  # fmt: skip
+# A batch returns arrays of numbers: faults of returned values are others there, in test_compute.py.
+STRIKES = [*HANGS, "exception", "exit 3", "exit 0", "_exit 5", "interrupt", "recursion", "memory", "sigkill",
+           "segfault", "abort", "close everything", "nan", "leave child", "leave daemon", "fork and return",
+           "close output"]  # fmt: skip
 BY_VALUE = ["exception", "exit 3", "_exit 5", "sleep", "segfault", "nan", "leave child", "close output"]
 
 

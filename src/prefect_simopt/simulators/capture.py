@@ -89,9 +89,12 @@ class Stream:
         self._pass([rest] if rest else [])
 
     def _pass(self, lines: list[bytes]) -> None:
-        shown = []
+        shown: list[str] = []
         for line in lines:
             if line.startswith(_PROGRESS_WORD) and (match := _PROGRESS.match(line)):
+                if shown:  # in the order in which they were printed
+                    self._log(shown)
+                    shown = []
                 fraction = float(match[1]) / (100 if match[2] else 1)
                 self._progress(min(max(fraction, 0.0), 1.0))
             elif self._lines < 1 or self._bytes < 0:

@@ -117,6 +117,8 @@ class Host:
         sys.path[:] = setup["path"]
         os.chdir(self._home)
         self._simulator = load(setup, blob)
+        if "numpy" in sys.modules:  # its generators load lazily, and could not be seeded for the first run
+            import numpy.random  # noqa: F401
         self._kept = set(processes.children())
         self._wear()
         self._control.sendall(wire.pack({"ready": self._simulator.info}))

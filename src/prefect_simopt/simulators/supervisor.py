@@ -46,7 +46,7 @@ class Call:
     """One call of the simulator: a run, or the runs of a block.
 
     Attributes:
-        number: counted up by the supervisor.
+        number: counted up in the order in which hosts get calls.
         serial: the flow's number for it.
         runs: as documents.
     """
@@ -73,7 +73,8 @@ class Supervisor:
         self._parent = os.getppid()
         self._board = Board()
         self._selector = selectors.DefaultSelector()
-        self._calls: deque[Call] = deque()
+        self._calls: deque[Call] = deque()  # the host has them
+        self._waiting: deque[list[Call]] = deque()  # batches that it gets next
         self._number = 0
         self._finished: list[tuple[int, list[Outcome]]] = []
         self._texts: list[tuple[dict[str, Any], bytes]] = []
@@ -145,7 +146,10 @@ class Supervisor:
     def _from_flow(self) -> None:
         for document, blob in self._flow.receive():
             if "calls" in document:
-                self._take_calls(document["calls"])
+                self._waiting.append([Call(0, serial, runs) for serial, runs in document["calls"]])
+                self._feed_host()
+            elif "return" in document:
+                self._give_back(document["return"])
             elif "setup" in document:
                 self._setup, self._blob = document["setup"], blob
                 self._start_host()
@@ -172,12 +176,11 @@ class Supervisor:
         if self._flow.unsent and not self._flow.closed:
             self._selector.modify(self._flow.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, self._from_flow)
 
-    def _take_calls(self, given: list[tuple[int, list[dict[str, Any]]]]) -> None:
-        calls = [Call(self._number + place, serial, runs) for place, (serial, runs) in enumerate(given)]
-        self._number += len(calls)
-        self._calls += calls
-        if self._host and self._host.ready:
-            self._send_calls(calls)
+    def _give_back(self, serials: list[int]) -> None:
+        """Another worker is free: let the flow have a batch back that has not begun."""
+        for batch in [batch for batch in self._waiting if batch[0].serial in serials]:
+            self._waiting.remove(batch)
+            self._report({"returned": [call.serial for call in batch]})
 
     # The host
 
@@ -199,8 +202,17 @@ class Supervisor:
             else:
                 self._selector.unregister(descriptor)
 
+    def _feed_host(self) -> None:
+        """Send the next batch to a host that has none."""
+        if self._host and self._host.ready and self._host.resting and self._waiting and not self._ending:
+            self._send_calls(self._waiting.popleft())
+
     def _send_calls(self, calls: list[Call]) -> None:
         assert self._host  # noqa: S101
+        for call in calls:
+            call.number = self._number
+            self._number += 1
+        self._calls += calls
         self._host.send({"calls": [[call.number, call.runs] for call in calls]})
         self._watch_host()
 
@@ -217,6 +229,7 @@ class Supervisor:
         for document, _ in host.control.receive():
             if "rest" in document:
                 host.rested()
+                self._feed_host()  # first, so that the next run does not wait until this one is written
                 self._close_window()
                 self._write()
             elif "progress" in document:
@@ -225,8 +238,11 @@ class Supervisor:
                 host.ready, self._ready_by = True, float("inf")
                 self._setup["resolved"] = document["ready"].get("resolved")
                 self._report(document)
-                if self._calls:
-                    self._send_calls(list(self._calls))
+                unfinished, self._calls = self._calls, deque()
+                if unfinished:
+                    self._send_calls(list(unfinished))
+                else:
+                    self._feed_host()
             elif "crash" in document:
                 self._crash = document["crash"]
             else:  # an error at the start, or a store that cannot be written
@@ -374,8 +390,7 @@ class Supervisor:
                 reason, message = Reason.EXIT, self._crash
             text = _OUR_FRAMES.sub(b"", text)
             if len(call.runs) > 1:
-                singles = [Call(self._number + place, call.serial, [run]) for place, run in enumerate(call.wanted)]
-                self._renumber(singles)
+                self._calls.extendleft(Call(0, call.serial, [run]) for run in reversed(call.wanted))
                 return
         worker = f"{socket.gethostname()}:{os.getpid()}"
         outcomes = [
@@ -385,13 +400,6 @@ class Supervisor:
         ]  # fmt: skip
         self._finish(call, outcomes, text)
         self._write()
-
-    def _renumber(self, first: list[Call]) -> None:
-        """Put calls before all others; numbers go up from call to call."""
-        self._calls = deque([*first, *self._calls])
-        for call in self._calls:
-            call.number = self._number
-            self._number += 1
 
     # What it prints
 

@@ -33,7 +33,8 @@ class Worker:
     Attributes:
         channel: messages to and from the supervisor.
         ready: whether its simulator is loaded.
-        batches: batches it has, oldest first.
+        batches: batches it has, the one in progress first.
+        asked: whether it was asked to give back the batch that it has not begun.
         crash: the traceback that it sent when it failed itself.
     """
 
@@ -41,6 +42,7 @@ class Worker:
         self.place = place
         self.ready = False
         self.batches: list[Any] = []
+        self.asked = False
         self.crash = ""
         self._mark = secrets.token_hex(8)
         self._scratch = Path(tempfile.gettempdir()) / f"simopt-{self._mark}"
