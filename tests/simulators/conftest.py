@@ -44,14 +44,14 @@ class Place:
         compute.attach(self.location, capacity)
         return compute
 
-    def python(self, source, name="simulate", **options):
+    def python(self, text, /, name="simulate", **options):
         """A `PythonSimulator` of a file with this source."""
-        (self.path / "module.py").write_text(source)
+        (self.path / "module.py").write_text(text)
         return PythonSimulator(entrypoint=f"module.py:{name}", directory=str(self.path), **options)
 
-    def command(self, source, command=("{python}", "program.py"), **options):
+    def command(self, text, /, command=("{python}", "program.py"), **options):
         """A `CommandSimulator` of a program with this source."""
-        (self.path / "program.py").write_text(source)
+        (self.path / "program.py").write_text(text)
         options = {"files": ["program.py"], "directory": str(self.path), **options}
         return CommandSimulator(command=list(command), **options)
 
