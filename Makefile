@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 OUTPUT ?= studies
 
-.PHONY: demo test test-slow test-s3 lint format types docs bench up down wheel constraints clean
+.PHONY: demo test test-slow test-s3 lint format types docs chaos bench up down wheel constraints clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml requirements/constraints.txt
@@ -36,6 +36,9 @@ types: $(READY)         ## the installed layout, by links, for a checker that ca
 	rm -rf build/types && mkdir -p build/types/prefect_simopt
 	for part in src/prefect_simopt/* flows tasks blocks deployments; do ln -s "$(CURDIR)/$$part" build/types/prefect_simopt/; done
 	MYPYPATH=build/types $(BIN)/mypy -p prefect_simopt
+
+chaos: $(READY)         ## kills 200 studies at random moments and counts what was lost: about half an hour
+	$(BIN)/python tests/faults/chaos.py --studies 200 $(ARGS)
 
 bench: $(READY)         ## the figures of docs/benchmarks.md
 	$(BIN)/python benchmarks/run.py $(ARGS)

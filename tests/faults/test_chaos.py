@@ -1,0 +1,10 @@
+import chaos
+from victims import CASES
+
+
+def test_nothing_is_lost_whatever_is_killed(tmp_path):
+    """The short form of `make chaos`."""
+    total = chaos.run(tmp_path, len(CASES), seed=17, jobs=3, kills=(1, 2))
+    assert total.counts["studies"] == len(CASES)
+    assert total.counts["kills"] >= len(CASES) / 2
+    assert total.details == []
