@@ -84,6 +84,7 @@ def _drop(storage: Storage, seen: Examination, findings: Sequence[Finding], lost
     """Remove what is damaged outside the ledger, say so in the ledger, and write the arrays anew."""
     contents, told_at = seen.contents, dict(seen.contents.told_at)
     dropped: dict[int, int] = {trial: told_at.get(trial, seq) for trial, seq in lost.items()}
+    coordinates: list[str] = []
     removed = [finding.path for finding in findings if finding.path in contents.checkpoints]
     for finding in findings:
         folder, _, rest = finding.path.partition("/")
@@ -96,6 +97,7 @@ def _drop(storage: Storage, seen: Examination, findings: Sequence[Finding], lost
             trial = max(trial for trial, fields in contents.fields.items() if field in fields)
             dropped[trial] = told_at[trial]
             removed.append(finding.path)
+            coordinates.append(dim)
         elif folder == FOLDER:
             _keep_good_outcomes(storage, finding.path)
     storage.delete(removed)
@@ -107,6 +109,7 @@ def _drop(storage: Storage, seen: Examination, findings: Sequence[Finding], lost
         "used": {
             "trials": list(dropped),
             "told": list(dropped.values()),
+            "coordinates": coordinates,
             "checkpoints": [path for path in removed if path in contents.checkpoints],
         },
         "generated": {"findings": [str(finding) for finding in findings]},

@@ -31,6 +31,7 @@ from prefect_simopt.view import STANDING, View, standing_of
 __all__ = ["Contents", "Examination", "Finding", "examine", "verify"]
 
 _BATCH = 4096  # ledger records applied at once
+_AT_ONCE = 64  # objects read at once
 _SHOWN = 5  # trials named in a finding's text
 
 
@@ -64,10 +65,12 @@ class Contents:
 
     Attributes:
         view: the arrays.
-        written: what the view has written, by key: only what differs from the storage at first.
+        versions: what the view has written, by key: each object as it was at the last flush, and as it may have
+            become since.
         fields: SHA-256 of the fields of each trial that has ended, by number and name.
         told_at: number of the record that told of each trial that has ended.
-        coordinates: SHA-256 of each coordinate's object, and the field that it was seen with.
+        coordinates: SHA-256 of each coordinate's values, and the field that it was seen with.
+        awaited: coordinates that a repair dropped, until a trial has written them again.
         documents: `zarr.json` of each field and coordinate.
         checkpoints: SHA-256 of each checkpoint that is kept, by key.
         seq: number of the last record.
@@ -76,11 +79,12 @@ class Contents:
     def __init__(self, storage: Storage, attributes: Mapping[str, Any]) -> None:
         shadow = _Shadow(storage)
         spec = StudySpec.model_validate(attributes["spec"])
-        self.view = View(shadow, spec, attributes, fresh=False, keep=True)
-        self.written = shadow.written
+        self.view = View(shadow, spec, attributes, fresh=True, keep=True)
+        self.versions = shadow.versions
         self.fields: dict[int, Mapping[str, str]] = {}
         self.told_at: dict[int, int] = {}
         self.coordinates: dict[str, tuple[str, str]] = {}
+        self.awaited: set[str] = set()
         self.documents: dict[str, dict[str, Any]] = {}
         self.checkpoints: dict[str, str] = {}
         self.seq = -1
@@ -93,7 +97,8 @@ class Contents:
             self.seq = entry["seq"]
             if kind == "trial":
                 self.told_at[number_of(entry)] = entry["seq"]
-                self.fields[number_of(entry)] = generated.get("fields", {})
+                self.fields[number_of(entry)] = fields = generated.get("fields", {})
+                self.awaited -= {dim for dim in self.awaited if self.coordinates[dim][1] in fields}
             elif kind == "field":
                 name = entry["id"].partition("/")[2]
                 self.documents[name] = generated["document"]
@@ -109,6 +114,7 @@ class Contents:
                     self.told_at.pop(number, None)
                 for key in entry["used"]["checkpoints"]:
                     self.checkpoints.pop(key, None)
+                self.awaited.update(entry["used"]["coordinates"])
 
 
 @dataclass
@@ -156,7 +162,6 @@ def examine(storage: Storage, *, changing: bool) -> Examination:
     seen = Examination(contents := Contents(storage, attributes))
     findings = seen.findings
     batch: list[Entry] = []
-    at_standing: dict[str, bytes] = {}
     for line in scan(segments(storage)):
         if line.torn:
             break
@@ -166,21 +171,23 @@ def examine(storage: Storage, *, changing: bool) -> Examination:
         if seen.lines:
             continue
         batch.append(line.record or {})
-        if len(batch) == _BATCH or line.seq == standing:
+        if len(batch) == _BATCH or line.seq >= standing:
             contents.apply(batch)
             batch = []
+        if line.seq == 0:
+            contents.view.hierarchy.create()
         if line.seq == standing:
+            contents.versions.clear()
             contents.view.flush({})
-            at_standing = dict(contents.written)
+        elif line.seq > standing and contents.view.reshaped:
+            contents.view.flush({})
     contents.apply(batch)
     contents.view.flush({})
     if not seen.lines:
         if standing > contents.seq:
             findings.append(Finding("ledger", f"its end is missing: records {contents.seq + 1} to {standing}"))
         else:
-            findings += _array_findings(
-                storage, contents, at_standing, lagging=standing < contents.seq, changing=changing
-            )
+            findings += _array_findings(storage, contents, lagging=standing < contents.seq, changing=changing)
         findings += _field_findings(storage, contents)
         findings += _checkpoint_findings(storage, contents)
     findings += _outcome_findings(storage)
@@ -222,31 +229,34 @@ class _Chunk:
         return tuple((np.flatnonzero(wrong) + self.number * CHUNK).tolist())
 
 
-def _array_findings(
-    storage: Storage, contents: Contents, at_standing: Mapping[str, bytes], *, lagging: bool, changing: bool
-) -> Iterator[Finding]:
-    """Objects that are neither as they were at the last flush nor as they will be after the next one."""
-    for key in sorted({*at_standing, *contents.written} - {STANDING}):
-        found = storage.read(key)
-        allowed = [each[key] for each in (at_standing, contents.written) if key in each]
-        if found in allowed or (found is None and (lagging or changing)):
-            continue
-        name, is_chunk, place = key.partition("/c/")
-        column = contents.view.columns.get(name)
-        if found is None:
-            yield Finding(key, "is missing")
-        elif is_chunk and column is not None:
-            chunk = _Chunk(key, column, int(place.partition("/")[0]), allowed, lagging)
-            try:
-                wrong = chunk.wrong(found)
-                if wrong and not changing:
-                    yield Finding(key, "does not say what the ledger says", wrong)
-            except CorruptionError:
-                start = chunk.number * CHUNK
-                told = np.flatnonzero(contents.view.status[start : start + CHUNK]) + start
-                yield Finding(key, "is damaged: its checksum does not match", tuple(told.tolist()))
-        elif not ((changing or lagging) and _is_document(found)):
-            yield Finding(key, "is not what was written")
+def _array_findings(storage: Storage, contents: Contents, *, lagging: bool, changing: bool) -> Iterator[Finding]:
+    """Objects that are neither as they were at the last flush nor as a flush since would have made them."""
+    keys = sorted(contents.versions.keys() - {STANDING})
+    for start in range(0, len(keys), _AT_ONCE):
+        some = keys[start : start + _AT_ONCE]
+        for key, found in zip(some, storage.read_many(some), strict=True):
+            allowed = contents.versions[key]
+            if found in allowed or (found is None and (lagging or changing)):
+                continue
+            name, is_chunk, place = key.partition("/c/")
+            column = contents.view.columns.get(name)
+            if found is None:
+                yield Finding(key, "is missing")
+            elif is_chunk and column is not None:
+                chunk = _Chunk(key, column, int(place.partition("/")[0]), allowed, lagging)
+                try:
+                    wrong = chunk.wrong(found)
+                    if wrong and not changing:
+                        yield Finding(key, "does not say what the ledger says", wrong)
+                except CorruptionError:
+                    first = chunk.number * CHUNK
+                    told = np.flatnonzero(contents.view.status[first : first + CHUNK]) + first
+                    yield Finding(key, "is damaged: its checksum does not match", tuple(told.tolist()))
+            elif not (changing and _is_document(found)):
+                yield Finding(key, "is not what was written")
+    for name in storage.names("status/c"):
+        if f"status/c/{name}" not in contents.versions and not changing:
+            yield Finding(f"status/c/{name}", "tells of trials that the ledger does not know")
 
 
 def _is_document(data: bytes) -> bool:
@@ -265,6 +275,8 @@ def _field_findings(storage: Storage, contents: Contents) -> Iterator[Finding]:
             except CorruptionError as error:
                 yield Finding(field_key(name, trial, document), str(error), (trial,))
     for dim, (digest, _) in contents.coordinates.items():
+        if dim in contents.awaited:
+            continue
         try:
             if coordinate_digest(storage, dim, contents.documents[dim]) != digest:
                 yield Finding(f"fields/{dim}/c/0", f"the coordinate {dim} is not what was written")
@@ -309,7 +321,7 @@ class _Shadow(Storage):
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self.url = storage.url
-        self.written: dict[str, bytes] = {}
+        self.versions: dict[str, list[bytes]] = {}
 
     def read(self, key: str) -> bytes | None:
         """What is stored."""
@@ -321,7 +333,7 @@ class _Shadow(Storage):
 
     def write(self, key: str, data: bytes | bytearray | memoryview) -> None:
         """Keep it here."""
-        self.written[key] = bytes(data)
+        self.versions.setdefault(key, []).append(bytes(data))
 
     def read_version(self, key: str) -> tuple[bytes, str] | None:
         """What is stored."""

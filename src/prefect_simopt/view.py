@@ -51,6 +51,7 @@ class View:
         spec: the study's.
         status: of each trial, shape (capacity,), as far as it has been told.
         asked: whether each trial was asked for, shape (capacity,).
+        reshaped: whether shapes or names have changed since the last flush.
         hierarchy: the study's documents.
     """
 
@@ -71,7 +72,7 @@ class View:
         capacity = min(spec.budget.trials, LARGEST)
         self._table = Table(columns(len(spec.space), len(self._metrics), spec.replicates, 0), capacity, keep=keep)
         self._compare = not fresh  # what an earlier run wrote is compared before it is written again
-        self._reshaped = True
+        self.reshaped = True
         self._stale = True
         self._counted = 0  # trials that the coordinates in the store count
         self.hierarchy = Hierarchy(storage, attributes)
@@ -89,7 +90,7 @@ class View:
         self._table.grow(capacity)
         self.status = np.concatenate([self.status, more])
         self.asked = np.concatenate([self.asked, more.astype(bool)])
-        self._reshaped = True
+        self.reshaped = True
 
     def apply(self, entries: Iterable[Entry]) -> None:
         """Take ledger entries into account, in their order."""
@@ -106,7 +107,7 @@ class View:
                 self._add_field(entry)
             elif kind in ("study", "revision"):
                 self.hierarchy.attributes = dict(entry["generated"]["attributes"])
-                self._reshaped = True
+                self.reshaped = True
             elif kind == "repair":
                 self._put_trials(told)
                 told = []
@@ -169,12 +170,12 @@ class View:
             for name in self._storage.names("status/c"):
                 self._table.claim(int(name))
         self._write(self._table.changed(status=False))
-        if self._reshaped:
+        if self.reshaped:
             self._write_shapes()
         self._write(self._table.changed(status=True))
         self._storage.write(STANDING, orjson.dumps(standing))
         self._table.written()
-        self._compare = self._reshaped = self._stale = False
+        self._compare = self.reshaped = self._stale = False
 
     def _put_generation(self, entry: Entry) -> None:
         generated = entry["generated"]
@@ -255,7 +256,7 @@ class View:
         for name in chain.from_iterable(named):
             if name not in known:
                 known[name] = len(known)
-                self._reshaped = True
+                self.reshaped = True
                 for column in names:
                     if column in self._table.columns:
                         self._table.widen(column, len(known))

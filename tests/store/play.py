@@ -1,6 +1,7 @@
 """A search in miniature over a real record: what the loop does, with results that depend on the trial alone."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,18 @@ def make_spec(trials: int = 16, **changes: Any) -> StudySpec:
     return StudySpec.model_validate(document | changes)
 
 
-def point(spec: StudySpec, number: int) -> dict[str, Any]:
-    rng = np.random.default_rng([spec.seed, number])
-    space = spec.make_space()
-    return space.decode(space.snap(rng.random((1, space.dimensions))))[0]
+SPACE = make_spec().make_space()
+
+
+@cache
+def point(number: int) -> dict[str, Any]:
+    rng = np.random.default_rng(number)
+    return SPACE.decode(SPACE.snap(rng.random((1, SPACE.dimensions))))[0]
 
 
 def run(spec: StudySpec, sink: TrialSink, number: int, replicate: int = 0) -> Outcome:
     """What the process of a simulator does: simulate, write the field, write the outcome."""
-    at = point(spec, number)
+    at = point(number)
     failed = number % 5 == 3
     noise = 0.1 * replicate
     outcome = Outcome(
@@ -71,7 +75,7 @@ def field_of(number: int) -> Field:
 def trial_of(spec: StudySpec, number: int, outcomes: list[Outcome]) -> Trial:
     merged = merge(outcomes)
     return Trial(
-        number, point(spec, number), merged.status, merged.metrics, merged.fields, standard_errors(outcomes),
+        number, point(number), merged.status, merged.metrics, merged.fields, standard_errors(outcomes),
         derive_seed(spec.seed, number), number // GENERATION, merged.batch, merged.seconds, merged.reason,
         merged.message, merged.output, merged.cached,
     )  # fmt: skip
@@ -101,7 +105,7 @@ def play(
             trials = list(range(number, min(number + GENERATION, spec.budget.trials)))
             generation = known.get(number // GENERATION)
             if generation is None:
-                numbers = np.array([spec.make_space().to_numbers(point(spec, each)) for each in trials])
+                numbers = np.array([SPACE.to_numbers(point(each)) for each in trials])
                 record.asked(number // GENERATION, trials, numbers, [derive_seed(spec.seed, each) for each in trials])
             for pair in (trials[::2], trials[1::2]):
                 ended = []
@@ -120,9 +124,16 @@ def play(
             record.flush(force=number % (2 * GENERATION) == 0)
             if number % (3 * GENERATION) == 0:
                 record.save_checkpoint(str(number).encode())
-        record.close("budget" if until is None else "interrupted")
+        if until is None:
+            record.close("budget")
     finally:
         record._lease.release()
+
+
+def asked(record: Record, spec: StudySpec, number: int = 0) -> None:
+    trials = list(range(number * GENERATION, (number + 1) * GENERATION))
+    numbers = np.array([SPACE.to_numbers(point(each)) for each in trials])
+    record.asked(number, trials, numbers, [each + 1 for each in trials])
 
 
 class Crash(BaseException):

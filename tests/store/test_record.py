@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from play import GENERATION, field_of, make_spec, objects, play, point, run, trial_of
+from play import asked, field_of, make_spec, objects, play, point, run, trial_of
 
 from prefect_simopt.errors import LeaseError, StoreError, StudyConflictError
 from prefect_simopt.record import Record
 from prefect_simopt.sink import TrialSink
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.study import Study, open_study
-from prefect_simopt.trial import Outcome, Reason, Status
+from prefect_simopt.trial import Outcome, Reason, Status, Trial
 from prefect_simopt.verify import verify
 
 
@@ -21,12 +21,6 @@ def opened(location: StudyLocation, **changes) -> Record:
 
 def study(location: StudyLocation) -> Study:
     return open_study(location.url, location.options)
-
-
-def asked(record: Record, spec, number: int = 0) -> None:
-    trials = list(range(number * GENERATION, (number + 1) * GENERATION))
-    numbers = np.array([spec.make_space().to_numbers(point(spec, each)) for each in trials])
-    record.asked(number, trials, numbers, [each + 1 for each in trials])
 
 
 def test_a_study_reads_back_as_it_was_told(location: StudyLocation) -> None:
@@ -56,7 +50,7 @@ def test_a_study_reads_back_as_it_was_told(location: StudyLocation) -> None:
     assert list(table.index) == list(range(16))
     assert table.loc[3, "status"] == "failed"
     assert table.loc[3, "reason"] == "exit"
-    assert table.loc[4, "material"] == point(spec, 4)["material"]
+    assert table.loc[4, "material"] == point(4)["material"]
     assert math.isnan(table.loc[3, "value"])
     assert verify(found) == []
 
@@ -209,7 +203,7 @@ def test_replicates_keep_their_own_records(location: StudyLocation) -> None:
     spec = make_spec(8, replicates=3)
     play(location, spec)
     found = study(location)
-    x = point(spec, 0)["x"]
+    x = point(0)["x"]
     trial = found.trial(0)
     assert trial.metrics["value"] == pytest.approx(x**2 + 0.1)
     assert trial.errors["value"] == pytest.approx(0.1 / math.sqrt(3))
@@ -261,15 +255,15 @@ def test_metrics_and_fields_seen_later_find_room(location: StudyLocation) -> Non
 
 
 def test_chunks_whose_trials_have_all_ended_leave_memory(tmp_path) -> None:
-    spec = make_spec(10_000)
     location = StudyLocation(str(tmp_path / "bowl"))
     record = opened(location, trials=10_000)
-    numbers = np.ones((100, 3))
-    for start in range(0, 10_000, 100):
-        trials = list(range(start, start + 100))
-        record.asked(start // 100, trials, numbers, trials)
-        outcomes = [Outcome(number, Status.COMPLETE, metrics={"value": float(number)}) for number in trials]
-        record.told([(trial_of(spec, each.trial, [each]), [each]) for each in outcomes])
+    numbers = np.ones((2000, 3))
+    for start in range(0, 10_000, 2000):
+        trials = list(range(start, start + 2000))
+        record.asked(start // 2000, trials, numbers, trials)
+        record.told(
+            [(Trial(n, {}, Status.COMPLETE, {"value": float(n)}, generation=start // 2000), []) for n in trials]
+        )
         record.flush(force=True)
         assert len(record._view._table._buffers) == 1
     record.close("budget")
