@@ -47,9 +47,8 @@ def worker_environment(place: int, workers: int, own: Mapping[str, str], base: M
         base: variables of this process; they win over ours, save that each worker gets one of several GPUs.
     """
     environment = dict(base)
-    threads = str(max(1, cores() // workers))
-    for name in _THREADS:
-        environment.setdefault(name, threads)
+    for name in _THREADS:  # the same whatever the number of workers: sums over threads differ in their last bits
+        environment.setdefault(name, "1")
     gpus = visible_gpus(base)
     if len(gpus) > 1:
         environment[_GPUS] = gpus[place % len(gpus)]
