@@ -38,7 +38,7 @@ _OUR_FRAMES = re.compile(
     rb'  File "(?:[^"\n]*/prefect_simopt/simulators/(?:host|hosting|supervisor|python)\.py|<frozen runpy>)".*\n?'
     rb"|\n?Extension modules: .*\n?"
 )
-DEATHS = 3  # hosts that may die in a row without having begun anything
+DEATHS = 3  # hosts that may die, or be killed while they load, in a row without having begun anything
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Supervisor:
         self._crash = ""
         self._window = self._ready_by = self._end_at = float("inf")
         self._ending = self._done = False
-        self._deaths = 0
+        self._deaths = self._stillbirths = 0
         self._setup: dict[str, Any] = {}
         self._blob = b""
         self._store: dict[str, Any] = {}
@@ -203,8 +203,8 @@ class Supervisor:
                 self._selector.unregister(descriptor)
 
     def _feed_host(self) -> None:
-        """Send the next batch to a host that has none."""
-        if self._host and self._host.ready and self._host.resting and self._waiting and not self._ending:
+        """Send the next batch to a host that has done with the one before."""
+        if self._host and self._host.ready and self._waiting and not self._calls and not self._ending:
             self._send_calls(self._waiting.popleft())
 
     def _send_calls(self, calls: list[Call]) -> None:
@@ -229,13 +229,12 @@ class Supervisor:
         for document, _ in host.control.receive():
             if "rest" in document:
                 host.rested()
-                self._feed_host()  # first, so that the next run does not wait until this one is written
                 self._close_window()
                 self._write()
             elif "progress" in document:
                 self._progress(document["progress"])
             elif "ready" in document:
-                host.ready, self._ready_by = True, float("inf")
+                host.ready, self._ready_by, self._stillbirths = True, float("inf"), 0
                 self._setup["resolved"] = document["ready"].get("resolved")
                 self._report(document)
                 unfinished, self._calls = self._calls, deque()
@@ -276,6 +275,7 @@ class Supervisor:
             outcomes = [Outcome.from_json(document) for document in documents]
             longest = max([longest, *(outcome.seconds for outcome in outcomes)])
             self._finish(call, outcomes, text)
+        self._feed_host()  # first, so that the next run does not wait until these are written
         if self._window < float("inf"):
             return
         if longest >= LONG_RUN or not self._calls:
@@ -371,6 +371,11 @@ class Supervisor:
         self._ready_by = float("inf")
 
     def _failed_start(self, status: int, killed: tuple[str, int] | None, text: bytes) -> None:
+        self._stillbirths += 1
+        by_others = killed is None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        if by_others and self._stillbirths < DEATHS and not self._ending:
+            self._start_host()
+            return
         if killed:
             what = f"the simulator was not loaded within {self._setup['start_seconds']:g} s"
         else:
