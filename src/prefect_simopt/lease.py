@@ -21,7 +21,7 @@ import orjson
 from prefect_simopt.errors import LeaseError, StoreError
 from prefect_simopt.storage import Storage
 
-__all__ = ["Lease", "is_held"]
+__all__ = ["Lease", "holds", "is_held"]
 
 KEY = "lease/lease.json"
 TTL = 30.0
@@ -63,6 +63,11 @@ class Lease:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="simopt-lease", daemon=True)
         self._thread.start()
+
+    @property
+    def token(self) -> str:
+        """What tells this holder from every other one."""
+        return str(self._identity["token"])
 
     def check(self) -> None:
         """Make sure, before writing, that the lease is still ours.
@@ -124,6 +129,15 @@ class Lease:
             if now[1] != found[1]:
                 raise _refusal(self._storage)
         return found[1]
+
+
+def holds(storage: Storage, token: str) -> bool:
+    """Whether nobody else has taken the study since the holder with this token did.
+
+    Raises:
+        StoreError: the store does not say.
+    """
+    return _parsed(storage.read(KEY) or b"").get("token") == token
 
 
 def is_held(storage: Storage) -> bool:

@@ -99,6 +99,11 @@ class Record:
         """Trials that the arrays have room for; they grow when there are more."""
         return self._view.capacity
 
+    @property
+    def token(self) -> str:
+        """What tells this writer of the study from those before and after it."""
+        return self._lease.token
+
     def attempts(self, trial: int, replicate: int = 0) -> int:
         """How many runs of a trial that has not ended have failed so far, in earlier runs of the study too."""
         return self._tries.get((trial, replicate), (-1, 0.0))[0] + 1

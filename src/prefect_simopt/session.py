@@ -147,7 +147,7 @@ def open_session(
                 provenance={**provenance(), "simulator": info.identity},
             )
             stack.callback(lambda: record.close(session.ending.name.lower() if session.ending else "interrupted"))
-            compute.attach(location, record.capacity)
+            compute.attach(location, record.capacity, record.token)
             session = Session(spec, location, record, compute, info)
             if record.earlier and record.earlier.get("simulator") != info.identity:
                 _log.warning(

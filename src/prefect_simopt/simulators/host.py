@@ -178,6 +178,8 @@ class Host:
             fields = to_fields(result.fields) if run.replicate == 0 else {}  # a trial has one array for each field
         except Exception as error:  # noqa: BLE001 - even reading a mapping may run the simulator's code
             return self._failed(run, error, started, seconds)
+        if fields and self._board.stop:
+            self._check_writer()
         for name, field in fields.items():
             try:
                 digests[name] = self._open_sink().put_field(run.trial, name, field)
@@ -190,6 +192,19 @@ class Host:
         reason, message = describe(error)
         return Outcome(run.trial, Status.FAILED, run.replicate, seconds=seconds, reason=reason, message=message,
                        attempt=run.attempt, started=started, worker=self._worker)  # fmt: skip
+
+    def _check_writer(self) -> None:
+        """Once the flow is gone, another one may have run this trial again: its field must stay as it is.
+
+        Raises:
+            StoreError: the study has another writer, and what this process finds is not wanted any more.
+        """
+        from prefect_simopt.lease import holds
+        from prefect_simopt.storage import StudyLocation
+
+        token = self._location["token"]
+        if token and not holds(StudyLocation.from_json(self._location["location"]).storage(), token):
+            raise StoreError("another run of the study has taken over")
 
     def _open_sink(self) -> Any:
         if self._sink is None:

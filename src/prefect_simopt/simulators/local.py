@@ -106,7 +106,7 @@ class LocalCompute:
         self.workers = workers
         self._simulator, self._names, self._timeout = simulator, list(space_names), timeout
         self._listener, self._function, self._required = listener, function, list(required_metrics)
-        self._location, self._capacity = location, capacity
+        self._location, self._capacity, self._token = location, capacity, ""
         self._info: SimulatorInfo | None = None
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -192,16 +192,22 @@ class LocalCompute:
             worker.channel.send({"store": self._store()})
         self._selector.register(worker.channel.sock, self._events(worker), worker)
 
-    def attach(self, location: StudyLocation, capacity: int) -> None:
-        """Say where outcomes and fields are written, before the first `submit`."""
+    def attach(self, location: StudyLocation, capacity: int, token: str = "") -> None:
+        """Say where outcomes and fields are written, before the first `submit`.
+
+        Args:
+            location: of the study.
+            capacity: trials that it has room for.
+            token: of the study's writer; once this process is gone, fields are only written while it has no other.
+        """
         with self._lock:
-            self._location, self._capacity = location, capacity
+            self._location, self._capacity, self._token = location, capacity, token
             for worker in self._alive.values():
                 self._send(worker, {"store": self._store()})
 
     def _store(self) -> dict[str, Any]:
         assert self._location is not None  # noqa: S101
-        return {"location": self._location.to_json(), "capacity": self._capacity}
+        return {"location": self._location.to_json(), "capacity": self._capacity, "token": self._token}
 
     # Running
 
