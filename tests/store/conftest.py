@@ -1,61 +1,13 @@
 """What the tests of the store share: a real S3 server, and one location of each kind."""
 
-import os
-import shutil
-import socket
-import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from s3_server import S3Server
 
 from prefect_simopt.storage import StudyLocation
-
-SERVER = "versitygw"
-HOW = (
-    f"the S3 server `{SERVER}` is missing. Build it with `CGO_ENABLED=0 go install "
-    "github.com/versity/versitygw/cmd/versitygw@v1.8.0`, and put it on the PATH or name it in SIMOPT_S3_SERVER. "
-    "To leave these tests out: pytest -m 'not s3'."
-)
-
-
-class S3Server:
-    """A real S3 server on a loopback port, which tests may kill and start again."""
-
-    def __init__(self, folder: Path) -> None:
-        cached = Path.home() / ".cache/test-cluster/bin" / SERVER
-        found = os.environ.get("SIMOPT_S3_SERVER") or shutil.which(SERVER) or str(cached)
-        if not Path(found).exists():
-            pytest.fail(HOW)
-        self.binary, self.folder = found, folder
-        (folder / "lab").mkdir(parents=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.options = {
-            "key": "test",
-            "secret": "testsecret",
-            "endpoint_url": f"http://127.0.0.1:{self.port}",
-            "retry_seconds": 20,
-        }
-        self.start()
-
-    def start(self) -> None:
-        environment = {**os.environ, "ROOT_ACCESS_KEY": "test", "ROOT_SECRET_KEY": "testsecret"}
-        command = [self.binary, "--quiet", "--port", f"127.0.0.1:{self.port}", "posix", str(self.folder)]
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(500):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.02)
-        pytest.fail(f"{self.binary} does not listen on port {self.port}")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture(scope="session")
