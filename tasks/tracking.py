@@ -19,7 +19,7 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect_simopt.errors import SimoptError, StudyFailedError, StudyInterrupted
 from prefect_simopt.loop import Ending
 from prefect_simopt.session import Session, open_session
-from prefect_simopt.spec import StoreConfig, StudySpec
+from prefect_simopt.spec import StudySpec
 from prefect_simopt.specfile import make_spec
 from prefect_simopt.study import Study, open_study
 from prefect_simopt.summary import sentence
@@ -133,7 +133,7 @@ def tracked_session(study: StudySpec | Mapping[str, Any]) -> Iterator[TrackedSes
         LeaseError: another process is writing this study.
         StoreError: the store cannot be read or written.
     """
-    spec, options = _reached(as_spec(study))
+    spec, options = resolve_store(as_spec(study))
     logger, run = get_run_logger(), UUID(flow_run.id)
     board, narrator = Board(spec, run), Narrator(spec, logger)
     listener = _Listener(board, narrator)
@@ -148,16 +148,6 @@ def tracked_session(study: StudySpec | Mapping[str, Any]) -> Iterator[TrackedSes
             yield tracked
         finally:
             companion.stop()
-
-
-def _reached(spec: StudySpec) -> tuple[StudySpec, dict[str, Any]]:
-    """The spec with its store's address, and the credentials, which are in no spec."""
-    if spec.store.block is None:
-        return spec, {}
-    from prefect_simopt.blocks import StudyStore
-
-    block = StudyStore.load(spec.store.block)
-    return spec.model_copy(update={"store": StoreConfig(url=block.url, block=spec.store.block)}), block.options()
 
 
 def _is_supervised() -> bool:

@@ -1,3 +1,4 @@
+import contextlib
 import math
 
 import numpy as np
@@ -151,7 +152,5 @@ def test_what_is_not_in_the_grammar_is_refused_with_its_place(text, said):
 
 @given(st.text(max_size=60))
 def test_any_text_parses_or_is_refused(text):
-    try:
+    with contextlib.suppress(RelationSyntaxError):
         assert Relation.parse(text, COLUMNS).violation(COLUMNS).shape == (3,)
-    except RelationSyntaxError as error:
-        assert str(error)

@@ -292,12 +292,11 @@ class Search:
 
     def _replay_async(self, history: Sequence[entries.Generation]) -> None:
         """Ask and tell in the order of the ledger."""
-        asked: list[tuple[int, entries.Generation, Trial | None]] = [
-            (each.asked_at, each, None) for each in history if each.asked_at >= 0
-        ]
-        told = [(at, each, each.told[number]) for each in history for number, at in each.told_at.items()
-                if number in each.told]  # fmt: skip
-        for _, recorded, trial in sorted(asked + told, key=lambda event: event[0]):
+        events: list[tuple[int, entries.Generation, Trial | None]] = []
+        for each in history:
+            events += [(each.asked_at, each, None)] if each.asked_at >= 0 else []
+            events += [(at, each, each.told[number]) for number, at in each.told_at.items()]
+        for _, recorded, trial in sorted(events, key=lambda event: event[0]):
             if trial is None:
                 self._ask_again(recorded).told.clear()
             else:

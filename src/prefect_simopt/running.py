@@ -31,9 +31,9 @@ def run_study(arguments: argparse.Namespace, spec: StudySpec) -> int:
     """Run or resume a study and print its summary; returns the exit code."""
     from prefect_simopt.cli import DONE, print_summary
 
+    spec, options = _resolved(spec)
     if arguments.new is not None:
-        spec = _renamed(spec, arguments.new)
-    options = _options(spec)
+        spec = _renamed(spec, options, arguments.new)
     if (finished := _finished(spec, options)) is not None:
         print("this study is finished; a larger budget.trials extends it, --new asks again", file=sys.stderr)
         print_summary(summarize(finished), arguments.json, sentence)
@@ -131,13 +131,13 @@ def _point(spec: StudySpec, assignments: list[str]) -> dict[str, Any]:
     return {name: point[name] for name in parameters}
 
 
-def _options(spec: StudySpec) -> dict[str, Any]:
-    """Storage options of the spec's store block, if it names one; importing Prefect only then."""
+def _resolved(spec: StudySpec) -> tuple[StudySpec, Mapping[str, Any]]:
+    """The spec with its store's address, and how to reach it; importing Prefect only when it names a block."""
     if spec.store.block is None:
-        return {}
-    from prefect_simopt.blocks import StudyStore
+        return spec, {}
+    from prefect_simopt.blocks.store import resolve_store
 
-    return dict(StudyStore.load(spec.store.block).options())
+    return resolve_store(spec)
 
 
 def _study(spec: StudySpec, options: Mapping[str, Any]) -> Study:
@@ -162,9 +162,8 @@ def _answerless(study: Study) -> int:
     return FAILED
 
 
-def _renamed(spec: StudySpec, name: str) -> StudySpec:
+def _renamed(spec: StudySpec, options: Mapping[str, Any], name: str) -> StudySpec:
     """The spec under the given name, or under the next free one: bowl-2, bowl-3 and so on."""
-    options = _options(spec)
     stem, number = re.sub(r"-\d+$", "", spec.name), 1
     while not name:
         candidate = spec.model_copy(update={"name": f"{stem}-{number}" if number > 1 else spec.name})

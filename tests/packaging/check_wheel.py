@@ -45,7 +45,7 @@ def main() -> None:
     """Build, install, import."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch)
-        run(sys.executable, "-m", "build", "--installer", "uv", "--outdir", out, ROOT)  # the wheel is built from the sdist
+        run(sys.executable, "-m", "build", "--installer", "uv", "--outdir", out, ROOT)  # the sdist, the wheel from it
         (wheel,) = out.glob("*.whl")
         environment = out / "venv"
         venv.create(environment)

@@ -307,7 +307,7 @@ def simulate(x):
 def test_worker_environment(tmp_path, monkeypatch):
     monkeypatch.setattr("prefect_simopt.simulators.devices.cores", lambda: 8)
     made = worker_environment(3, 4, {"OMP_NUM_THREADS": "5"}, {"MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0,1"})
-    assert (made["OMP_NUM_THREADS"], made["MKL_NUM_THREADS"], made["OPENBLAS_NUM_THREADS"]) == ("5", "1", "2")
+    assert (made["OMP_NUM_THREADS"], made["MKL_NUM_THREADS"], made["OPENBLAS_NUM_THREADS"]) == ("5", "1", "1")
     assert made["CUDA_VISIBLE_DEVICES"] == "1"
     assert made["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
     for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):

@@ -75,7 +75,8 @@ def _best_trials(study: Study) -> str:
     frame = study.trials.loc[order]
     names = [each["name"] for each in study.spec["space"]]
     columns = [*names, *(name for name in study.best.metrics if name in frame)] if study.best else names
-    return _table(("trial", *columns), [(int(n), *frame.loc[n, columns].tolist()) for n in order])
+    rows = frame[columns].itertuples(index=True, name=None)
+    return _table(("trial", *columns), [(int(number), *values) for number, *values in rows])
 
 
 def _fields(study: Study, best: Trial) -> Iterator[str]:

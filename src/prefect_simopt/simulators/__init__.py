@@ -1,0 +1,1 @@
+"""The simulator contract, the processes that simulators run in, and the bundled simulators."""

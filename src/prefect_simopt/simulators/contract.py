@@ -87,7 +87,9 @@ class Traits:
 @overload
 def simulator(function: F) -> F: ...
 @overload
-def simulator(*, batch: bool = False, batch_size: int = BATCH_SIZE, differentiable: bool = False) -> Callable[[F], F]: ...
+def simulator(
+    *, batch: bool = False, batch_size: int = BATCH_SIZE, differentiable: bool = False
+) -> Callable[[F], F]: ...
 def simulator(
     function: F | None = None, *, batch: bool = False, batch_size: int = BATCH_SIZE, differentiable: bool = False
 ) -> F | Callable[[F], F]:
