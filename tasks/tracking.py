@@ -16,6 +16,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
+from prefect_simopt.blocks.store import resolve_store
 from prefect_simopt.errors import SimoptError, StudyFailedError, StudyInterrupted
 from prefect_simopt.loop import Ending
 from prefect_simopt.session import Session, open_session
