@@ -46,8 +46,9 @@ def sphere(x: float, y: float) -> float:
 
 
 def slow(x: float, y: float) -> float:
+    began = time.perf_counter()
     time.sleep(0.05)
-    return x * x + y * y
+    return time.perf_counter() - began + 0 * x * y
 
 
 def runs(first: int, count: int, x: float = 1.0) -> list[Run]:
@@ -106,9 +107,8 @@ def efficiency(folder: str, trials: int, batch: int) -> float:
         made.submit(runs(10**6, 1)).result()
         began = time.perf_counter()
         futures = [made.submit(runs(first, batch)) for first in range(0, trials, batch)]
-        for future in futures:
-            future.result()
-        return trials * 0.05 / WORKERS / (time.perf_counter() - began)
+        spent = sum(outcome.seconds for future in futures for outcome in future.result())
+        return spent / WORKERS / (time.perf_counter() - began)
 
 
 def death_and_replacement(folder: str, deaths: int) -> float:
@@ -151,8 +151,8 @@ def a_program(folder: str, trials: int) -> tuple[float, float]:
     return 1e3 * ours, 1e3 * (time.perf_counter() - began) / trials
 
 
-def pool(folder: str, function: Callable[[float, float], float], trials: int, synchronous: str) -> float:
-    """Seconds for trials of a plain pool that commits each result to SQLite."""
+def pool(folder: str, function: Callable[[float, float], float], trials: int, synchronous: str) -> tuple[float, float]:
+    """Seconds for trials of a plain pool that commits each result to SQLite, and the sum of what they returned."""
     database = sqlite3.connect(Path(tempfile.mkdtemp(dir=folder)) / "results.db")
     database.execute(f"PRAGMA synchronous={synchronous}")
     database.execute("CREATE TABLE results (trial INTEGER PRIMARY KEY, value REAL)")
@@ -163,8 +163,9 @@ def pool(folder: str, function: Callable[[float, float], float], trials: int, sy
             database.execute("INSERT INTO results VALUES (?, ?)", (trial, value))
             database.commit()
         seconds = time.perf_counter() - began
+    total = database.execute("SELECT sum(value) FROM results").fetchone()[0]
     database.close()
-    return seconds
+    return seconds, total
 
 
 def main() -> None:
@@ -174,13 +175,14 @@ def main() -> None:
         first = sorted(start_to_first_result(folder) for _ in range(5))
         print(f"start to first result                 {first[2]:8.3f} s (5 starts: {first[0]:.3f} to {first[-1]:.3f})")
         ours, cpu = rate(folder, 16_000)
-        off, full = (2000 / pool(folder, sphere, 2000, mode) for mode in ("OFF", "FULL"))
+        off, full = (2000 / pool(folder, sphere, 2000, mode)[0] for mode in ("OFF", "FULL"))
         print(f"free simulator, durable               {ours:8.0f} trials/s, {cpu:.0f} us CPU a trial in all")
         print(f"  process pool + SQLite commit        {off:8.0f} trials/s (waiting for the disk: {full:.0f})")
         for batch in (1, 4):
             share = efficiency(folder, 160, batch)
             print(f"50 ms simulators, batches of {batch}        {100 * share:8.1f} % of the workers' time")
-        share = 160 * 0.05 / WORKERS / pool(folder, slow, 160, "OFF")
+        seconds, spent = pool(folder, slow, 160, "OFF")
+        share = spent / WORKERS / seconds
         print(f"  process pool + SQLite commit        {100 * share:8.1f} %")
         print(f"a process that dies, and its successor{1e3 * death_and_replacement(folder, 100):8.1f} ms")
         print(f"printed bytes that flow by            {printed_bytes_per_second(folder) / 1e9:8.2f} GB/s")

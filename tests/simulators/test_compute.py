@@ -287,6 +287,15 @@ def test_a_changed_simulator_is_noticed(place):
         future.result(20)
 
 
+def test_a_changed_file_of_a_program_is_noticed(place):
+    compute = place.start(place.command("open('metrics.json', 'w').write('{\"value\": 1}')"))
+    assert compute.submit(runs(1.0)).result(20)[0].status is Status.COMPLETE
+    (place.path / "program.py").write_text("open('metrics.json', 'w').write('{\"value\": 2}')")
+    with pytest.raises(SimulatorError, match=r"program\.py changed while the study ran"):
+        compute.submit([Run(1, {"x": 1.0}, seed=1)]).result(20)
+    assert list(place.outcomes()) == [(0, 0, 0)]
+
+
 def test_environment_reaches_the_simulator(place, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -49,7 +49,7 @@ class CommandProgram:
 
     def __init__(self, simulator: Mapping[str, Any], names: Sequence[str], resolved: Mapping[str, Any] | None) -> None:
         self._simulator = simulator
-        self._staging = Staging(simulator, names)
+        self._staging = Staging(simulator, names, resolved["stamps"] if resolved else None)
         source = simulator["source"]
         self._fixed = {"python": sys.executable}
         if source is not None:
@@ -64,7 +64,12 @@ class CommandProgram:
         self.info = {
             "identity": code,
             "revision": revision,
-            "resolved": {"identity": code, "revision": revision, "source": self._fixed.get("source", "")},
+            "resolved": {
+                "identity": code,
+                "revision": revision,
+                "source": self._fixed.get("source", ""),
+                "stamps": self._staging.stamps,
+            },
         }
 
     def run(self, run: Run, workspace: Workspace) -> Result:

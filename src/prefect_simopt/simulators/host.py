@@ -26,7 +26,7 @@ from prefect_simopt.errors import SimulatorError, StoreError
 from prefect_simopt.simulators import processes, python, wire
 from prefect_simopt.simulators.board import Board
 from prefect_simopt.simulators.contract import Result
-from prefect_simopt.simulators.failure import RunFailure
+from prefect_simopt.simulators.failure import RunFailure, SimulatorChanged
 from prefect_simopt.simulators.results import to_fields, to_metrics
 from prefect_simopt.simulators.workspace import Workspace
 from prefect_simopt.trial import Outcome, Reason, Run, Status
@@ -140,6 +140,8 @@ class Host:
             self._board.begin(number)
             result = self._simulator.run(run, workspace)
             self._leave()
+        except SimulatorChanged:
+            raise
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             self._leave()
             workspace.remove()

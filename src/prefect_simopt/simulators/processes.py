@@ -5,6 +5,7 @@ their process group, a supervisor that was killed) is left to the process groups
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -17,11 +18,12 @@ _LINUX = sys.platform == "linux"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
+_libc = ctypes.CDLL(None)  # loaded before any fork: in a child that is about to become a program, it would take long
+
+
 def _prctl(option: int, value: int) -> None:
     if _LINUX:
-        import ctypes
-
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+        _libc.prctl(option, value, 0, 0, 0)
 
 
 def die_with_parent(parent: int) -> None:

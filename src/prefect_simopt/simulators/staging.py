@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from prefect_simopt.errors import SimulatorError
-from prefect_simopt.simulators.failure import RunFailure
+from prefect_simopt.simulators.failure import RunFailure, SimulatorChanged
 from prefect_simopt.trial import Reason, Run
 
 __all__ = ["Staging", "substitute"]
@@ -24,12 +24,20 @@ class Staging:
     Args:
         simulator: the spec's `CommandSimulator` as a document, with its `directory`.
         names: the space's parameters.
+        stamps: of the files, as the first host found them.
+
+    Attributes:
+        files: what is copied, by the name that it gets.
+        templates: what is rendered, likewise.
+        stamps: sizes and times by which a change of a file is noticed.
 
     Raises:
         SimulatorError: a file or template is missing, or a template is wrong.
     """
 
-    def __init__(self, simulator: Mapping[str, Any], names: Sequence[str]) -> None:
+    def __init__(
+        self, simulator: Mapping[str, Any], names: Sequence[str], stamps: Mapping[str, str] | None = None
+    ) -> None:
         base = Path(simulator["directory"])
         self.files = {target_of(given): base / given for given in simulator["files"]}
         self.templates = {target: base / source for target, source in simulator["templates"].items()}
@@ -37,11 +45,21 @@ class Staging:
             for path in paths:
                 if not path.exists():
                     raise SimulatorError(f"simulator.{kind}: there is no {path}; paths are relative to {base}")
+        self.stamps = dict(stamps) if stamps else {target: _stamp(path) for target, path in self.files.items()}
         self._rendered = {target: _compile(path, names) for target, path in self.templates.items()}
 
     def stage(self, directory: Path, run: Run) -> None:
-        """Fill a trial's directory."""
+        """Fill a trial's directory.
+
+        Raises:
+            SimulatorChanged: a file is no longer the one that the study started with.
+        """
         for target, path in self.files.items():
+            if _stamp(path) != self.stamps[target]:
+                raise SimulatorChanged(
+                    f"{path} changed while the study ran; what is recorded is whole: run it again to go on with "
+                    "the file as it is now"
+                )
             place = directory / target
             place.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
@@ -60,6 +78,19 @@ def target_of(given: str) -> str:
     """Where a staged file goes: its path relative to the study file, or its name if it lies outside of that folder."""
     path = PurePosixPath(given)
     return path.name if path.is_absolute() or ".." in path.parts else str(path)
+
+
+def _stamp(path: Path) -> str:
+    """Size and time of a file, or of all files in a folder."""
+    if path.is_dir():
+        return " ".join(
+            f"{each.relative_to(path)} {_stamp(each)}" for each in sorted(path.rglob("*")) if each.is_file()
+        )
+    try:
+        status = path.stat()
+    except OSError:
+        return "gone"
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def substitute(word: str, values: Mapping[str, str]) -> str:
