@@ -88,7 +88,13 @@ class LocalStorage(Storage):
         try:
             descriptor = _open(self._path(key), os.O_WRONLY | os.O_CREAT)
             try:
-                if os.fstat(descriptor).st_size != position:
+                size = os.fstat(descriptor).st_size
+                if size < position:
+                    raise StoreError(
+                        f"cannot write {self._root}/{key}: what was written there is gone; "
+                        "was the study moved or removed while it ran?"
+                    )
+                if size > position:
                     os.ftruncate(descriptor, position)
                 try:
                     self._put(descriptor, data, position)
@@ -98,7 +104,7 @@ class LocalStorage(Storage):
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise self._plain(error, key, "write") from error
+            raise error if isinstance(error, StoreError) else self._plain(error, key, "write") from error
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove files."""
