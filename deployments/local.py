@@ -111,7 +111,6 @@ def up(state: Path, port: int = _PREFERRED_PORT, deploy: Sequence[str] = ("--all
     """
     state = state.resolve()
     (state / "prefect").mkdir(parents=True, exist_ok=True)
-    _interruptible()
     server = _load(state, "server")
     if server is None:
         free = _free_port(port)
@@ -151,16 +150,21 @@ def down(state: Path) -> list[str]:
 
 
 def _start(state: Path, name: str, command: Sequence[str], settings: Mapping[str, str], url: str) -> Process:
-    with (state / f"{name}.log").open("ab") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *command],
-            env=dict(settings),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    process = Process(child.pid, _born(child.pid) or 0, url)
+    log = str(state / f"{name}.log")
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    pid = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "prefect", *command],
+        settings,
+        file_actions=files,
+        setsid=True,
+        setsigdef=[signal.SIGINT, signal.SIGQUIT],  # shells have background jobs ignore them
+    )
+    process = Process(pid, _born(pid) or 0, url)
     (state / f"{name}.json").write_text(json.dumps(asdict(process)))
     return process
 
@@ -181,13 +185,6 @@ def _born(pid: int) -> int | None:
     except OSError:
         return None
     return None if fields[0] == "Z" else int(fields[19])
-
-
-def _interruptible() -> None:
-    """Undo an inherited `ignore`, as shells set it for background jobs: our children shall hear Ctrl-C."""
-    for number in (signal.SIGINT, signal.SIGQUIT):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _free_port(first: int) -> int:
