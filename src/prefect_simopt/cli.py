@@ -23,28 +23,36 @@ DONE, WRONG_INPUT, FAILED, INTERRUPTED = 0, 2, 3, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    arguments = _parser().parse_args(argv)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("simopt: %(message)s"))
-    logging.getLogger("prefect_simopt").handlers = [handler]
-    try:
-        with terminable():
+    with terminable() as interrupted:
+        try:
+            arguments = _parser().parse_args(argv)
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("simopt: %(message)s"))
+            logging.getLogger("prefect_simopt").handlers = [handler]
             return int(arguments.command(arguments))
-    except StudyInterrupted as error:
-        return _fail(error, INTERRUPTED)
-    except SimoptError as error:
-        failed = error.begun or isinstance(error, StudyFailedError | CorruptionError)
-        return _fail(error, FAILED if failed else WRONG_INPUT)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted. To go on: {again()}", INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        except StudyInterrupted as error:
+            return _fail(error, INTERRUPTED)
+        except SimoptError as error:
+            if interrupted.is_set() and not error.begun:
+                return _interrupted()
+            failed = error.begun or isinstance(error, StudyFailedError | CorruptionError)
+            return _fail(error, FAILED if failed else WRONG_INPUT)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
+        except BaseException:
+            if not interrupted.is_set():
+                raise
+            return _interrupted()
 
 
 def again() -> str:
     """This very command, to be given again."""
     return shlex.join(["simopt", *sys.argv[1:]])
+
+
+def _interrupted() -> int:
+    return _fail(f"interrupted. To go on: {again()}", INTERRUPTED)
 
 
 def _fail(message: object, code: int) -> int:

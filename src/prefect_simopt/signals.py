@@ -47,13 +47,25 @@ def stop_on_signals(stop: "StopRequest", abandon: Callable[[], None]) -> Iterato
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """Inside the block SIGTERM raises `KeyboardInterrupt`, as Ctrl-C does, unless something else handles it."""
+def terminable() -> Iterator[threading.Event]:
+    """Inside the block SIGINT and SIGTERM raise `KeyboardInterrupt`, unless something else handles them.
+
+    Yields:
+        Set once one of them has come: code that is interrupted, an import for example, may turn the exception into
+        one of its own.
+    """
+    came = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
-    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def handle(*_: object) -> None:
+        came.set()
+        raise KeyboardInterrupt
+
+    earlier: dict[int, Any] = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield came
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
