@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_simopt.api import check_answer
-from prefect_simopt.errors import Problem, SpecError, StoreError, StudyInterrupted
+from prefect_simopt.errors import Problem, SimoptError, SpecError, StoreError, StudyInterrupted
 from prefect_simopt.loop import Ending
 from prefect_simopt.session import local_compute, open_session, study_location, watchers
 from prefect_simopt.spec import StudySpec
@@ -60,7 +60,7 @@ def _run_untracked(spec: StudySpec, options: Mapping[str, Any]) -> None:
 
 
 def _run_tracked(spec: StudySpec) -> None:
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "400")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # for a server that lives for seconds
     from prefect.settings import get_current_settings
@@ -73,6 +73,10 @@ def _run_tracked(spec: StudySpec) -> None:
         token = watchers.set([terminal])
         try:
             optimize(study=spec)
+        except RuntimeError as error:
+            if "connect to" not in str(error):  # the temporary server, or the one that was named
+                raise
+            raise SimoptError(f"Prefect's server does not answer: {error} Go without it: --untracked") from None
         finally:
             watchers.reset(token)
 
