@@ -74,7 +74,7 @@ def _run_tracked(spec: StudySpec) -> None:
         try:
             optimize(study=spec)
         except RuntimeError as error:
-            if "connect to" not in str(error):  # the temporary server, or the one that was named
+            if "API" not in str(error):  # of the temporary server, or of the one that was named
                 raise
             raise SimoptError(f"Prefect's server does not answer: {error} Go without it: --untracked") from None
         finally:
