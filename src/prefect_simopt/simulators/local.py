@@ -3,65 +3,30 @@
 import os
 import selectors
 import socket
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import count, groupby
-from pathlib import Path
+from itertools import count
 from typing import Any
 
 from prefect_simopt.compute import Listener
 from prefect_simopt.errors import SimoptError, SimulatorError, StoreError
-from prefect_simopt.outcomes import FOLDER, OutcomeSink, decode_outcomes, trial_range
 from prefect_simopt.simulators.config import CommandSimulator, SimulatorConfig
 from prefect_simopt.simulators.devices import worker_environment
-from prefect_simopt.simulators.transport import portable
-from prefect_simopt.simulators.worker import Worker
+from prefect_simopt.simulators.recovery import Batch, cut, recover
+from prefect_simopt.simulators.transport import SimulatorInfo, describe
+from prefect_simopt.simulators.worker import Worker, pass_on
 from prefect_simopt.storage import StudyLocation
-from prefect_simopt.trial import Outcome, Reason, Run, Status
+from prefect_simopt.trial import Outcome, Run
 
 __all__ = ["LocalCompute", "SimulatorInfo"]
 
 START_SECONDS = 600.0
 BUILD_SECONDS = 7200.0  # when the program is built from source first
 RESTARTS = 3  # a worker's supervisors that may die in a row without any outcome
-
-
-@dataclass(frozen=True)
-class SimulatorInfo:
-    """What is known of a simulator once it has started.
-
-    Attributes:
-        identity: SHA-256 over everything of it that determines results.
-        batch: rows in each call, 0 for one trial at a time.
-        differentiable: whether gradients may be asked for.
-        revision: commit that its program was built from; empty without `source`.
-        seeded: whether it is given its run's seed: programs are, functions that take `context` are.
-    """
-
-    identity: str
-    batch: int = 0
-    differentiable: bool = False
-    revision: str = ""
-    seeded: bool = True
-
-
-@dataclass(eq=False)
-class _Batch:
-    runs: Sequence[Run]
-    future: "Future[list[Outcome]]" = field(default_factory=Future)
-    calls: dict[int, list[Run]] = field(default_factory=dict)
-    outcomes: dict[tuple[int, int], Outcome] = field(default_factory=dict)
-
-    def result(self) -> list[Outcome]:
-        """The outcomes that there are, in the order of the runs."""
-        keys = [(run.trial, run.replicate) for run in self.runs]
-        return [self.outcomes[key] for key in keys if key in self.outcomes]
 
 
 class LocalCompute:
@@ -112,7 +77,7 @@ class LocalCompute:
         self._changed = threading.Condition(self._lock)
         self._selector = selectors.DefaultSelector()
         self._alive: dict[int, Worker] = {}
-        self._queue: deque[_Batch] = deque()
+        self._queue: deque[Batch] = deque()
         self._serials = count()
         self._deaths = 0
         self._error: Exception | None = None
@@ -138,7 +103,16 @@ class LocalCompute:
             SimulatorError: it is missing or broken, or does not take the space's parameters.
         """
         building = isinstance(self._simulator, CommandSimulator) and self._simulator.source is not None
-        self._setup, self._blob = self._describe(patience or (BUILD_SECONDS if building else START_SECONDS))
+        described, self._blob = describe(self._simulator, self._function)
+        self._setup = {
+            **described,
+            "names": self._names,
+            "required": self._required,
+            "timeout": self._timeout,
+            "start_seconds": patience or (BUILD_SECONDS if building else START_SECONDS),
+            "listen": self._listener is not None,
+            "resolved": None,
+        }
         alone_first = isinstance(self._simulator, CommandSimulator)  # it checks and builds for the others
         self._selector.register(self._wakened, selectors.EVENT_READ, None)
         try:
@@ -160,29 +134,6 @@ class LocalCompute:
             assert self._error is not None  # noqa: S101
             raise self._error
         return self._info
-
-    def _describe(self, patience: float) -> tuple[dict[str, Any], bytes]:
-        document = self._simulator.model_dump(mode="json")
-        directory = Path(document.get("directory") or ".").expanduser().absolute()
-        if not directory.is_dir():
-            raise SimulatorError(f"simulator: its directory {directory} does not exist; correct `directory`")
-        document["directory"] = str(directory.resolve())
-        blob, code = b"", ""
-        if self._function is not None:
-            entrypoint, blob, code = portable(self._function)
-            document["entrypoint"] = entrypoint
-        setup = {
-            "simulator": document,
-            "names": self._names,
-            "required": self._required,
-            "timeout": self._timeout,
-            "start_seconds": patience,
-            "listen": self._listener is not None,
-            "code": code,
-            "path": [entry or str(Path.cwd()) for entry in sys.path],
-            "resolved": None,
-        }
-        return setup, blob
 
     def _add_worker(self, place: int) -> None:
         own = {} if isinstance(self._simulator, CommandSimulator) else self._simulator.environment
@@ -221,9 +172,10 @@ class LocalCompute:
             A future of one outcome per wanted run, in order; fewer after `cancel`. It raises `SimulatorError` or
             `StoreError` when the simulator can no longer be started or the store no longer be written.
         """
-        batch = _Batch([run for run in runs if run.wanted])
+        assert self._info is not None, "call start() first"  # noqa: S101
+        batch = Batch([run for run in runs if run.wanted])
         with self._lock:
-            for call in self._cut(runs):
+            for call in cut(runs, self._info.batch):
                 if any(run.wanted for run in call):
                     batch.calls[next(self._serials)] = call
             if self._error is not None:
@@ -235,14 +187,6 @@ class LocalCompute:
                 self._queue.append(batch)
                 self._dispatch()
         return batch.future
-
-    def _cut(self, runs: Sequence[Run]) -> list[list[Run]]:
-        assert self._info is not None, "call start() first"  # noqa: S101
-        rows = self._info.batch
-        if not rows:
-            return [[run] for run in runs]
-        blocks = groupby(runs, lambda run: (run.generation, run.row // rows))
-        return [list(block) for _, block in blocks]
 
     def _dispatch(self) -> None:
         """Give waiting batches to free workers, then one in advance to each, so that none waits for the flow."""
@@ -258,7 +202,7 @@ class LocalCompute:
                     self._send(worker, {"return": list(worker.batches[1].calls)})
                     return
 
-    def _give(self, worker: Worker, batch: _Batch) -> None:
+    def _give(self, worker: Worker, batch: Batch) -> None:
         worker.batches.append(batch)
         worker.asked = False
         self._send(worker, {"calls": [[serial, runs] for serial, runs in batch.calls.items()]})
@@ -305,7 +249,7 @@ class LocalCompute:
                     worker.kill()
 
     def _hear(self, worker: Worker) -> None:
-        ended: list[_Batch] = []
+        ended: list[Batch] = []
         with self._changed:
             for document, _ in worker.channel.receive():
                 if "done" in document:
@@ -323,7 +267,7 @@ class LocalCompute:
                 elif "crash" in document:
                     worker.crash = document["crash"]
                 elif self._listener is not None:
-                    self._pass_on(self._listener, document)
+                    pass_on(document, self._listener)
             worker.channel.flush()
             if worker.channel.closed:
                 self._selector.unregister(worker.channel.sock)
@@ -334,16 +278,7 @@ class LocalCompute:
         for batch in ended:
             batch.future.set_result(batch.result())
 
-    @staticmethod
-    def _pass_on(listener: Listener, document: Mapping[str, Any]) -> None:
-        if "progress" in document:
-            listener.progress(*document["progress"])
-        else:
-            trial, lines = document["log"]
-            for line in lines:
-                listener.log(trial, line)
-
-    def _take(self, worker: Worker, done: list[tuple[int, list[dict[str, Any]]]], ended: list[_Batch]) -> None:
+    def _take(self, worker: Worker, done: list[tuple[int, list[dict[str, Any]]]], ended: list[Batch]) -> None:
         self._deaths = 0
         for serial, documents in done:
             if (batch := self._batch_of(worker, serial)) is None:  # it has failed, with the whole place
@@ -358,18 +293,12 @@ class LocalCompute:
                 ended.append(batch)
 
     @staticmethod
-    def _batch_of(worker: Worker, serial: int) -> _Batch | None:
+    def _batch_of(worker: Worker, serial: int) -> Batch | None:
         return next((batch for batch in worker.batches if serial in batch.calls), None)
 
     def _is_ready(self, worker: Worker, info: Mapping[str, Any]) -> None:
         worker.ready = True
-        found = SimulatorInfo(
-            info["identity"],
-            info.get("batch", 0),
-            info.get("differentiable", False),
-            info.get("revision", ""),
-            info.get("seeded", True),
-        )
+        found = SimulatorInfo.of(info)
         if self._info is None:
             self._info = found
             self._setup["resolved"] = info.get("resolved")
@@ -380,7 +309,7 @@ class LocalCompute:
                 "with the files as they are now"
             ))  # fmt: skip
 
-    def _has_ended(self, worker: Worker, ended: list[_Batch]) -> None:
+    def _has_ended(self, worker: Worker, ended: list[Batch]) -> None:
         """A supervisor is gone: as it was told to, or killed."""
         worker.ended()
         if self._ending or self._error is not None:
@@ -392,7 +321,7 @@ class LocalCompute:
             del self._alive[worker.place]
         self._changed.notify_all()
 
-    def _replace(self, worker: Worker, ended: list[_Batch]) -> None:
+    def _replace(self, worker: Worker, ended: list[Batch]) -> None:
         """Start another supervisor in the place of one that was killed."""
         self._deaths += 1
         if worker.crash or self._deaths > RESTARTS * self.workers:
@@ -406,48 +335,15 @@ class LocalCompute:
         else:
             self._add_worker(worker.place)
 
-    def _recover(self, worker: Worker, ended: list[_Batch]) -> None:
-        """Tell what a killed supervisor had not: outcomes it had written, and the run it was killed in."""
-        written = self._written(worker.batches)
-        culprit = True
+    def _recover(self, worker: Worker, ended: list[Batch]) -> None:
+        assert self._location is not None  # noqa: S101
+        recover(worker.batches, self._location)
         for batch in reversed(worker.batches):
-            self._queue.appendleft(batch)
-        for batch in worker.batches:
-            for serial, runs in list(batch.calls.items()):
-                wanted = [run for run in runs if run.wanted and (run.trial, run.replicate) not in batch.outcomes]
-                found = [written[key] for run in wanted if (key := (run.trial, run.replicate, run.attempt)) in written]
-                if len(found) < len(wanted):
-                    if not culprit:
-                        continue
-                    culprit, found = False, self._killed(wanted)
-                batch.outcomes |= {(outcome.trial, outcome.replicate): outcome for outcome in found}
-                del batch.calls[serial]
-            if not batch.calls:
-                self._queue.remove(batch)
+            if batch.calls:
+                self._queue.appendleft(batch)
+            else:
                 ended.append(batch)
         worker.batches = []
-
-    def _written(self, batches: Sequence[_Batch]) -> dict[tuple[int, int, int], Outcome]:
-        """Outcomes in the store of the runs that these batches wait for."""
-        if not batches or self._location is None:
-            return {}
-        trials = {run.trial for batch in batches for run in batch.runs}
-        storage = self._location.storage()
-        names = [name for name in storage.names(FOLDER) if trials.intersection(trial_range(name) or ())]
-        good = [decode_outcomes(storage.read(f"{FOLDER}/{name}") or b"")[0] for name in names]
-        return {(each.trial, each.replicate, each.attempt): each for group in good for each in group}
-
-    def _killed(self, runs: Sequence[Run]) -> list[Outcome]:
-        """Outcomes, made durable, of runs whose supervisor was killed."""
-        message = "the process that ran the simulator was killed from outside"
-        outcomes = [
-            Outcome(run.trial, Status.FAILED, run.replicate, reason=Reason.KILLED, message=message, attempt=run.attempt,
-                    started=time.time(), worker=f"{socket.gethostname()}:{os.getpid()}")
-            for run in runs
-        ]  # fmt: skip
-        assert self._location is not None  # noqa: S101
-        OutcomeSink(self._location).put_outcomes(outcomes)
-        return outcomes
 
     # Ending
 

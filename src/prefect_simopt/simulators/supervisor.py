@@ -8,7 +8,6 @@ it started.
 
 import contextlib
 import os
-import re
 import selectors
 import shutil
 import signal
@@ -17,48 +16,24 @@ import sys
 import time
 import traceback
 from collections import deque
-from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect_simopt.errors import StoreError
-from prefect_simopt.outcomes import OutcomeSink
 from prefect_simopt.simulators import processes, wire
 from prefect_simopt.simulators.board import Board
-from prefect_simopt.simulators.capture import Stream, last_lines
+from prefect_simopt.simulators.capture import Stream
 from prefect_simopt.simulators.hosting import HostProcess
+from prefect_simopt.simulators.recorder import Recorder
+from prefect_simopt.simulators.verdicts import Call, death, failed, not_loaded, without_our_frames
 from prefect_simopt.storage import StudyLocation
-from prefect_simopt.trial import Outcome, Reason, Status
+from prefect_simopt.trial import Outcome, Reason
 
 __all__ = ["Supervisor", "main"]
 
 GROUP_SECONDS = 0.008  # finished short runs wait for each other at most so long before they are written
 LONG_RUN = 0.01  # a run of this many seconds is written at once
 ORPHAN_SECONDS = 3600.0  # for a run without a time limit, once the flow is gone
-_OUR_FRAMES = re.compile(
-    rb'  File "(?:[^"\n]*/prefect_simopt/simulators/(?:host|hosting|supervisor|python)\.py|<frozen runpy>)".*\n?'
-    rb"|\n?Extension modules: .*\n?"
-)
 DEATHS = 3  # hosts that may die, or be killed while they load, in a row without having begun anything
-
-
-@dataclass
-class Call:
-    """One call of the simulator: a run, or the runs of a block.
-
-    Attributes:
-        number: counted up in the order in which hosts get calls.
-        serial: the flow's number for it.
-        runs: as documents.
-    """
-
-    number: int
-    serial: int
-    runs: list[dict[str, Any]]
-
-    @property
-    def wanted(self) -> list[dict[str, Any]]:
-        """The runs whose outcomes are wanted."""
-        return [run for run in self.runs if run["wanted"]]
 
 
 class Supervisor:
@@ -76,8 +51,7 @@ class Supervisor:
         self._calls: deque[Call] = deque()  # the host has them
         self._waiting: deque[list[Call]] = deque()  # batches that it gets next
         self._number = 0
-        self._finished: list[tuple[int, list[Outcome]]] = []
-        self._texts: list[tuple[dict[str, Any], bytes]] = []
+        self._recorder = Recorder()
         self._host: HostProcess | None = None
         self._stream = Stream(self._log, self._progress)
         self._killed: tuple[str, int] | None = None
@@ -88,7 +62,6 @@ class Supervisor:
         self._setup: dict[str, Any] = {}
         self._blob = b""
         self._store: dict[str, Any] = {}
-        self._sink: OutcomeSink | None = None
 
     def run(self) -> None:
         """Serve."""
@@ -127,19 +100,16 @@ class Supervisor:
         if now >= self._window:
             self._close_window()
         if os.getppid() != self._parent and not self._ending:
-            self._end(self._orphan_seconds())
+            self._end(self._setup.get("timeout") or ORPHAN_SECONDS)
         limit, started = self._setup.get("timeout"), self._board.started
         if self._host and limit and started and now - started > limit:
             self._kill("timeout")
         if self._host and now >= self._ready_by:
             self._kill("start")
-        if self._ending and (not self._host or self._at_rest()):
+        if self._ending and (not self._host or not self._host.ready or self._host.resting):
             self._done = True
         elif self._host and now >= self._end_at:
             self._kill("end")
-
-    def _orphan_seconds(self) -> float:
-        return float(self._setup.get("timeout") or ORPHAN_SECONDS)
 
     # The flow
 
@@ -155,13 +125,14 @@ class Supervisor:
                 self._start_host()
             elif "store" in document:
                 self._store = document["store"]
+                self._recorder.location = StudyLocation.from_json(self._store["location"])
                 if self._host:
                     self._host.send({"store": self._store})
             elif "end" in document:
                 self._end(document["end"])
         if self._flow.closed:
             self._selector.unregister(self._flow.sock)
-            self._end(self._orphan_seconds())
+            self._end(self._setup.get("timeout") or ORPHAN_SECONDS)
         elif self._flow.unsent:
             self._selector.modify(self._flow.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, self._from_flow)
             self._flow.flush()
@@ -223,8 +194,7 @@ class Supervisor:
             self._selector.modify(self._host.control.sock, events, self._from_host)
 
     def _from_host(self) -> None:
-        host = self._host
-        if host is None:
+        if (host := self._host) is None:
             return
         for document, _ in host.control.receive():
             if "rest" in document:
@@ -254,10 +224,6 @@ class Supervisor:
             host.control.flush()
             self._watch_host()
 
-    def _at_rest(self) -> bool:
-        assert self._host  # noqa: S101
-        return not self._host.ready or self._host.resting
-
     def _read_capture(self) -> None:
         if self._host:
             self._host.read_capture()
@@ -274,24 +240,15 @@ class Supervisor:
             text = self._host.texts.popleft() if self._host.texts else b""
             outcomes = [Outcome.from_json(document) for document in documents]
             longest = max([longest, *(outcome.seconds for outcome in outcomes)])
-            self._finish(call, outcomes, text)
+            self._recorder.add(call, outcomes, text)
         self._feed_host()  # first, so that the next run does not wait until these are written
         if self._window < float("inf"):
             return
         if longest >= LONG_RUN or not self._calls:
             self._write()
-        elif self._finished:
+        elif self._recorder.waiting:
             self._window = time.monotonic() + GROUP_SECONDS
             self._listen(False)
-
-    def _finish(self, call: Call, outcomes: list[Outcome], text: bytes) -> None:
-        if text:
-            self._texts.append((call.wanted[0], text))
-            outcomes = [
-                replace(outcome, output=last_lines(text)) if outcome.status is Status.FAILED else outcome
-                for outcome in outcomes
-            ]
-        self._finished.append((call.serial, outcomes))
 
     def _close_window(self) -> None:
         if self._window < float("inf"):
@@ -304,15 +261,8 @@ class Supervisor:
 
     def _write(self) -> None:
         """Make what has ended durable, then report it."""
-        if not self._finished:
-            return
-        if self._sink is None:
-            self._sink = OutcomeSink(StudyLocation.from_json(self._store["location"]))
-        for run, text in self._texts:
-            self._sink.put_log(run["trial"], run["replicate"], run["attempt"], text)
-        self._sink.put_outcomes([outcome for _, outcomes in self._finished for outcome in outcomes])
-        self._report({"done": [[serial, [each.to_json() for each in outcomes]] for serial, outcomes in self._finished]})
-        self._finished, self._texts = [], []
+        if done := self._recorder.write():
+            self._report({"done": done})
 
     # Deaths
 
@@ -376,12 +326,8 @@ class Supervisor:
         if by_others and self._stillbirths < DEATHS and not self._ending:
             self._start_host()
             return
-        if killed:
-            what = f"the simulator was not loaded within {self._setup['start_seconds']:g} s"
-        else:
-            what = f"the simulator's process ended while it was loaded: {_death(status)[1]}"
-        printed = f"; the last it printed:\n{last_lines(text)}" if text else ""
-        self._report({"error": f"{what}{printed}"})
+        late = self._setup["start_seconds"] if killed else None
+        self._report({"error": not_loaded(status, late, text)})
         self._ending = self._done = True
 
     def _fail_call(self, call: Call, status: int, killed: tuple[str, int] | None, text: bytes, started: float) -> None:
@@ -389,21 +335,13 @@ class Supervisor:
         seconds = time.monotonic() - started
         if killed:
             reason, message = Reason.TIMEOUT, f"the simulator did not end within {self._setup['timeout']:g} s"
+        elif len(call.runs) > 1:
+            self._calls.extendleft(Call(0, call.serial, [run]) for run in reversed(call.wanted))
+            return
         else:
-            reason, message = _death(status)
-            if self._crash:
-                reason, message = Reason.EXIT, self._crash
-            text = _OUR_FRAMES.sub(b"", text)
-            if len(call.runs) > 1:
-                self._calls.extendleft(Call(0, call.serial, [run]) for run in reversed(call.wanted))
-                return
-        worker = f"{socket.gethostname()}:{os.getpid()}"
-        outcomes = [
-            Outcome(run["trial"], Status.FAILED, run["replicate"], seconds=seconds, reason=reason, message=message,
-                    attempt=run["attempt"], started=time.time() - seconds, worker=worker)
-            for run in call.wanted
-        ]  # fmt: skip
-        self._finish(call, outcomes, text)
+            reason, message = (Reason.EXIT, self._crash) if self._crash else death(status)
+            text = without_our_frames(text)
+        self._recorder.add(call, failed(call, reason, message, seconds), text)
         self._write()
 
     # What it prints
@@ -437,15 +375,6 @@ class Supervisor:
         with contextlib.suppress(OSError):
             self._flow.sock.settimeout(1.0)
             self._flow.sock.sendall(bytes(self._flow.unsent))
-
-
-def _death(status: int) -> tuple[Reason, str]:
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        name = signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
-        hint = " (so does the kernel when memory runs out)" if number == signal.SIGKILL else ""
-        return Reason.KILLED, f"the simulator's process was killed by {name}{hint}"
-    return Reason.EXIT, f"the simulator ended its own process with exit code {os.WEXITSTATUS(status)}"
 
 
 def main() -> None:

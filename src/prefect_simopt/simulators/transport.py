@@ -1,14 +1,60 @@
-"""How a function of the flow's process gets to the simulators' processes: by its name, or by value."""
+"""How a simulator gets from the flow's process to its own: as a description, or a function by value."""
 
 import importlib.util
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
 
 from prefect_simopt.errors import SimulatorError
+from prefect_simopt.simulators.config import SimulatorConfig
 from prefect_simopt.simulators.identity import digest_of_code
 
-__all__ = ["portable"]
+__all__ = ["SimulatorInfo", "describe", "portable"]
+
+
+@dataclass(frozen=True)
+class SimulatorInfo:
+    """What is known of a simulator once it has started.
+
+    Attributes:
+        identity: SHA-256 over everything of it that determines results.
+        batch: rows in each call, 0 for one trial at a time.
+        differentiable: whether gradients may be asked for.
+        revision: commit that its program was built from; empty without `source`.
+        seeded: whether it is given its run's seed: programs are, functions that take `context` are.
+    """
+
+    identity: str
+    batch: int = 0
+    differentiable: bool = False
+    revision: str = ""
+    seeded: bool = True
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """Out of what a host says when it has loaded the simulator."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in document.items() if name in known})
+
+
+def describe(simulator: SimulatorConfig, function: Callable[..., Any] | None) -> tuple[dict[str, Any], bytes]:
+    """What the simulators' processes are told of a simulator, and the pickled function that goes with it.
+
+    Raises:
+        SimulatorError: its directory is missing, or the function cannot be sent.
+    """
+    document = simulator.model_dump(mode="json")
+    directory = Path(document.get("directory") or ".").expanduser().absolute()
+    if not directory.is_dir():
+        raise SimulatorError(f"simulator: its directory {directory} does not exist; correct `directory`")
+    document["directory"] = str(directory.resolve())
+    blob, code = b"", ""
+    if function is not None:
+        document["entrypoint"], blob, code = portable(function)
+    path = [entry or str(Path.cwd()) for entry in sys.path]
+    return {"simulator": document, "code": code, "path": path}, blob
 
 
 def portable(function: Callable[..., Any]) -> tuple[str, bytes, str]:

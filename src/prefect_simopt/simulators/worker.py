@@ -13,9 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from prefect_simopt.compute import Listener
 from prefect_simopt.simulators import processes, wire
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "pass_on"]
 
 MARK = "SIMOPT_WORKER"
 """Environment variable by which all processes of a worker are known, wherever they hide."""
@@ -82,3 +83,13 @@ class Worker:
             processes.shut_down(MARK, self._mark)
             shutil.rmtree(self._scratch, ignore_errors=True)
         return status
+
+
+def pass_on(document: Mapping[str, Any], listener: Listener) -> None:
+    """Tell a listener what a supervisor says of a running simulator."""
+    if "progress" in document:
+        listener.progress(*document["progress"])
+    else:
+        trial, lines = document["log"]
+        for line in lines:
+            listener.log(trial, line)
