@@ -91,6 +91,8 @@ class TrialSink(OutcomeSink):
         if name not in self._fields:
             self._fields[name] = self._created(name, array, dims, described)
         known = self._fields[name]
+        if known["dimension_names"][:1] != ["trial"]:
+            raise ValueError("its name is that of an axis; give it another name")
         if known["data_type"] != array.dtype.name or known["shape"][1:] != list(array.shape):
             raise ValueError(
                 f"it is {array.dtype.name} of shape {array.shape}, but the field of the first trial is "
@@ -127,8 +129,9 @@ class TrialSink(OutcomeSink):
 
     def _check_axes(self, name: str, sizes: Mapping[str, int]) -> None:
         """An axis has one length in the whole study, or xarray could not open the fields together."""
-        for other in self._storage.folders("fields"):
-            document = self._storage.read(f"fields/{other}/zarr.json")
+        others = self._storage.folders("fields")
+        documents = self._storage.read_many([f"fields/{other}/zarr.json" for other in others])
+        for other, document in zip(others, documents, strict=True):
             if document is None:
                 continue
             known = _parsed(document, f"fields/{other}/zarr.json")

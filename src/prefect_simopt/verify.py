@@ -186,7 +186,7 @@ def examine(storage: Storage, *, changing: bool) -> Examination:
     if not seen.lines:
         if standing > contents.seq:
             findings.append(Finding("ledger", f"its end is missing: records {contents.seq + 1} to {standing}"))
-        else:
+        elif contents.seq >= 0:  # otherwise the study was killed while it was created
             findings += _array_findings(storage, contents, lagging=standing < contents.seq, changing=changing)
         findings += _field_findings(storage, contents)
         findings += _checkpoint_findings(storage, contents)

@@ -189,6 +189,7 @@ class View:
                 "parameters": generated["parameters"],
                 "seed": generated["seeds"],
                 "generation": np.full(len(trials), number_of(entry)),
+                "status": np.full(len(trials), Status.PENDING),
             },
         )
 
