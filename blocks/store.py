@@ -1,12 +1,11 @@
 """Where studies live, and with which credentials they are reached."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from prefect_simopt.blocks.base import DOCUMENTATION, LOGO, Block
-from prefect_simopt.errors import Problem, SpecError, StoreError
-from prefect_simopt.spec import StoreConfig, StudySpec
+from prefect_simopt.errors import StoreError
 from prefect_simopt.storage import StudyLocation
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ else:
     else:
         Credentials = MinIOCredentials | AwsCredentials
 
-__all__ = ["StudyStore", "resolve_store"]
+__all__ = ["StudyStore"]
 
 
 class StudyStore(Block):
@@ -97,22 +96,3 @@ class StudyStore(Block):
             if keys.token:
                 options["token"] = keys.token
         return options
-
-
-def resolve_store(spec: StudySpec) -> tuple[StudySpec, dict[str, Any]]:
-    """The spec with its store's address, and the storage options, which are in no spec.
-
-    Raises:
-        SpecError: there is no block of the name that the spec gives.
-    """
-    name = spec.store.block
-    if name is None:
-        return spec, {}
-    try:
-        block = cast("StudyStore", StudyStore.load(name))
-    except ValueError:
-        way_out = "create it in Prefect's UI under Blocks, or in Python: StudyStore(url=...).save(name)"
-        raise SpecError(
-            [Problem("store.block", f"there is no StudyStore block of this name; {way_out}", name)]
-        ) from None
-    return spec.model_copy(update={"store": StoreConfig(url=block.url, block=name)}), block.options()

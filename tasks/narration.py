@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from contextvars import copy_context
 from typing import Any
 
 from prefect.events import emit_event
@@ -60,7 +61,7 @@ class Narrator:
         self._generations, self._failures = _Pace(1 / _LINE_SECONDS), _Pace(1 / _LINE_SECONDS)
         self._lines = _Pace(_LINES)
         self._generation_events, self._failure_events = _Pace(_EVENTS), _Pace(_EVENTS)
-        self._lock = threading.Lock()
+        self._lock, self._context = threading.Lock(), copy_context()
 
     def started(self, store: str, workers: int, *, created: bool) -> None:
         """The study is open at the address `store`, and its simulators have started."""
@@ -113,7 +114,8 @@ class Narrator:
                 return
             also = self._lines.missed()
         more = f" ({also} lines before it are left out here)" if also else ""
-        self._logger.info("trial %d: %s%s", trial, line.rstrip()[:2000], more)
+        # Prefect sends a line to the server that the context names, and this may be any thread.
+        self._context.copy().run(self._logger.info, "trial %d: %s%s", trial, line.rstrip()[:2000], more)
 
     def _emit(self, event: str, payload: dict[str, Any]) -> None:
         emit_event(f"simopt.{event}", resource=self._resource, payload=payload)

@@ -4,19 +4,20 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import PrefectException, TerminationSignal
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from prefect_simopt.blocks.store import resolve_store
+from prefect_simopt.blocks.resolve import resolve_store
 from prefect_simopt.errors import SimoptError, StudyFailedError, StudyInterrupted
 from prefect_simopt.loop import Ending
 from prefect_simopt.session import Session, open_session
@@ -144,7 +145,6 @@ def tracked_session(study: StudySpec | Mapping[str, Any]) -> Iterator[TrackedSes
         if not session.record.created:
             board.hold()
         companion = _Companion(tracked, run, logger)
-        companion.start()
         try:
             yield tracked
         finally:
@@ -163,33 +163,45 @@ class _Listener:
         self.progress, self.log = board.progress, narrator.log
 
 
-class _Companion(threading.Thread):
+class _Companion:
     """Talks to Prefect's API beside the search: writes artifacts, and notices that the run was cancelled."""
 
     def __init__(self, tracked: TrackedSession, run: UUID, logger: Any) -> None:
-        super().__init__(name="simopt-companion", daemon=True)
-        self._tracked, self._run_id, self._logger = tracked, run, logger
+        self._tracked, self._run, self._logger = tracked, run, logger
         self._ended = threading.Event()
-
-    def run(self) -> None:
-        if not self._tracked.session.record.created:
-            with suppress(SimoptError):  # the search finds out as well, and says so
-                self._tracked.board.recall(self._tracked.study)
-        with get_client(sync_client=True) as client:
-            while not self._ended.wait(_PERIOD):
-                try:
-                    self._tracked.board.publish(client)
-                    if not _is_supervised():
-                        self._heed(client)
-                except Exception as error:  # noqa: BLE001 - whatever ails Prefect's API, the search goes on
-                    self._logger.warning("Prefect's API does not answer (%s); the study goes on", error)
+        # The context tells which server is ours.
+        context = copy_context()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._accompany,), name="simopt-companion", daemon=True
+        )
+        self._thread.start()
 
     def stop(self) -> None:
+        """End, waiting for a request that is under way."""
         self._ended.set()
-        self.join(_PATIENCE)
+        self._thread.join(_PATIENCE)
+
+    def _accompany(self) -> None:
+        try:
+            if not self._tracked.session.record.created:
+                self._tracked.board.recall(self._tracked.study)
+            with get_client(sync_client=True) as client:
+                while not self._ended.wait(_PERIOD):
+                    self._look(client)
+        except Exception as error:  # noqa: BLE001 - whatever ails Prefect's API, the search goes on
+            self._logger.warning("what Prefect shows of the study stays as it is until the end: %s", error)
+
+    def _look(self, client: SyncPrefectClient) -> None:
+        try:
+            self._tracked.board.publish(client)
+            if not _is_supervised():
+                self._heed(client)
+        except (HTTPError, PrefectException) as error:
+            self._logger.warning("Prefect's API does not answer (%s); the study goes on", error)
 
     def _heed(self, client: SyncPrefectClient) -> None:
-        state = client.read_flow_run(self._run_id).state
-        if state is not None and (state.is_cancelling() or state.is_cancelled()):
-            self._logger.info("cancelled: running simulators get %g s to finish", self._tracked.session.stop.grace)
-            self._tracked.session.stop.set()
+        state = client.read_flow_run(self._run).state
+        stop = self._tracked.session.stop
+        if state is not None and (state.is_cancelling() or state.is_cancelled()) and not stop.requested:
+            self._logger.info("cancelled: running simulators get %g s to finish", stop.grace)
+            stop.set()

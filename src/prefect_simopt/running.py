@@ -139,7 +139,7 @@ def _resolved(spec: StudySpec) -> tuple[StudySpec, Mapping[str, Any]]:
     """The spec with its store's address, and how to reach it; importing Prefect only when it names a block."""
     if spec.store.block is None:
         return spec, {}
-    from prefect_simopt.blocks.store import resolve_store
+    from prefect_simopt.blocks.resolve import resolve_store
 
     return resolve_store(spec)
 
