@@ -44,7 +44,6 @@ class Session:
         info: what is known of its simulator.
         stop: set it to end the search early.
         ending: why the search ended; None before.
-        seconds: time since the session was opened, up to the end of its search.
     """
 
     spec: StudySpec
@@ -76,7 +75,7 @@ class Session:
             [*observers, *watchers.get()],
             self.stop,
             flush or self.record.flush,
-            Cache(self.spec, self.location, self.info.identity, seeded=self.info.seeded, capacity=self.record.capacity),
+            Cache(self.spec, self.location, self.info.identity, capacity=self.record.capacity),
         )
         self.ending = search.run()
         return self.ending
