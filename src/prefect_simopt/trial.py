@@ -132,7 +132,7 @@ class Trial:
         parameters: values by name.
         status: what is known of it.
         metrics: numbers by name, the mean over the replicates.
-        fields: SHA-256 of each field, as hexadecimal, by name (of the first replicate that completed).
+        fields: SHA-256 of each field, as hexadecimal, by name: those of replicate 0, the only ones that are kept.
         errors: standard errors of the metrics; empty with fewer than two replicates.
         seed: of the first replicate.
         generation: number of the generation.
