@@ -8,7 +8,7 @@ __all__ = ["write_starter"]
 
 _STUDY = """\
 # A study: one question put to one simulator. Run it, or go on with it:  simopt run study.yaml
-name: {name}
+name: "{name}"
 
 simulator:
   type: python
