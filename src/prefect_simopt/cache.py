@@ -1,7 +1,7 @@
-"""Results that need no run: equal trials of this study, and of its neighbours in the store.
+"""Results that need no run: equal trials of other studies in the store.
 
-A trial is equal when the simulator is the same to the byte, and so are its parameters and, for a simulator that is
-given one, its seed. Nothing is written for it: the studies themselves are the index.
+A trial is equal when the simulator is the same to the byte, and so are its parameters and its seed, from which its
+random numbers come. Nothing is written for it: the studies themselves are the index.
 """
 
 import logging
@@ -9,13 +9,12 @@ from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 from prefect_simopt.errors import SimoptError
-from prefect_simopt.fields import described_field
 from prefect_simopt.sink import TrialSink
 from prefect_simopt.space import Space
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.study import Study, open_study
-from prefect_simopt.trial import Outcome, Run, Status, Trial
+from prefect_simopt.trial import Outcome, Run, Status
 
 __all__ = ["Cache"]
 
@@ -29,12 +28,11 @@ class Cache:
         spec: of the study that asks.
         location: of the study that asks.
         identity: SHA-256 of its simulator.
-        seeded: whether the simulator is given its run's seed.
         capacity: trials that the study has room for.
     """
 
-    def __init__(self, spec: StudySpec, location: StudyLocation, identity: str, *, seeded: bool, capacity: int) -> None:
-        self._spec, self._identity, self._seeded = spec, identity, seeded
+    def __init__(self, spec: StudySpec, location: StudyLocation, identity: str, capacity: int) -> None:
+        self._spec, self._identity = spec, identity
         self._store = StudyLocation(location.url.rpartition("/")[0] or "/", location.options)
         self._enabled = spec.cache and spec.replicates == 1
         self._sink = TrialSink(location, capacity)
@@ -52,8 +50,6 @@ class Cache:
         found = self._found.get(self._key(run.parameters, run.seed))
         if found is None:
             return None
-        if found.study == self._spec.name and found.number >= run.trial:
-            return None
         source = f"{found.study}/{found.number}"
         try:
             digests = self._copied_fields(found, run.trial)
@@ -64,20 +60,16 @@ class Cache:
             run.trial, Status.COMPLETE, metrics=found.metrics, fields=digests, attempt=run.attempt, cached=source
         )
 
-    def add(self, trial: Trial) -> None:
-        """Let later trials of this study find a trial that has ended."""
-        if self._enabled and self._loaded and not self._seeded and trial.status is Status.COMPLETE:
-            key = self._key(trial.parameters, trial.seed)
-            self._found.setdefault(key, _Source(self._spec.name, trial.number, trial.metrics, trial.fields))
-
     def _key(self, parameters: Mapping[str, Any], seed: int) -> Hashable:
-        return (seed if self._seeded else None, *(parameters[name] for name, _ in self._kinds))
+        return (seed, *(parameters[name] for name, _ in self._kinds))
 
     def _load(self) -> None:
         """Index the studies of the store that ran the same simulator over the same parameters."""
         self._loaded = True
         store = self._store
         for name in store.storage().folders():
+            if name == self._spec.name:
+                continue
             try:
                 study = open_study(store.child(name).url, store.options)
                 if study.attributes.get("simulators") == [self._identity]:
@@ -95,28 +87,24 @@ class Cache:
         for number, stored, seed, metrics in study.results():
             if required <= metrics.keys():
                 values = (parameter.from_number(stored[i]) for i, parameter in order)
-                key = (seed if self._seeded else None, *values)
-                self._found.setdefault(key, _Source(name, number, metrics))
+                self._found.setdefault((seed, *values), _Source(name, number, metrics))
         self._studies[name] = study
 
     def _copied_fields(self, source: "_Source", trial: int) -> dict[str, str]:
         """Digests of the fields of a trial, which this study holds as well when this returns."""
-        digests = self._studies[source.study].fields.digests(source.number) if source.fields is None else source.fields
-        storage = self._store.child(source.study).storage() if digests else None
+        study = self._studies[source.study]
         return {
-            name: self._sink.put_field(trial, name, described_field(storage, name, source.number, digest))
-            for name, digest in digests.items()
-            if storage is not None
+            name: self._sink.put_field(trial, name, study.field(name, source.number))
+            for name in study.fields.digests(source.number)
         }
 
 
 class _Source(NamedTuple):
-    """A trial whose result can be taken; `fields` is None while they have not been looked up."""
+    """A trial whose result can be taken."""
 
     study: str
     number: int
     metrics: Mapping[str, float]
-    fields: Mapping[str, str] | None = None
 
 
 def _kinds(space: Space) -> list[tuple[str, str]]:

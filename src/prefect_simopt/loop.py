@@ -235,8 +235,6 @@ class Search:
         )
         for trial in trials:
             self.progress.add(trial)
-            if self.cache is not None:
-                self.cache.add(trial)
         self.progress.generations += 1
         del self._under_way[generation.number]
         return True

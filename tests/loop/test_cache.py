@@ -68,15 +68,6 @@ def test_an_equal_study_under_another_name_runs_nothing(lab):
     assert again.field("profile", 3).unit == "K"
 
 
-def test_within_a_study_a_point_is_run_once(lab):
-    points = [{"x": 0.5, "n": 1}, {"x": 0.5, "n": 2}, {"x": 0.5, "n": 1}]
-    _, study = lab.run("other", optimizer={"type": "points", "points": points[:1]})
-    calls, study = lab.run("points", optimizer={"type": "points", "points": points})
-    assert calls == 1
-    assert study.counts["cached"] == 2
-    assert study.trial(2).metrics == study.trial(0).metrics
-
-
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -95,7 +86,7 @@ def test_what_differs_is_run(lab, changes, code):
     assert study.counts["cached"] == 0
 
 
-def test_a_simulator_that_takes_its_seed_is_found_only_with_it(lab):
+def test_a_seed_is_part_of_what_must_be_equal(lab):
     lab.write(SEEDED)
     lab.run("first")
     points = [{"x": 0.5, "n": 1}, {"x": 0.5, "n": 1}]

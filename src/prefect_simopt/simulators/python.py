@@ -50,7 +50,6 @@ class PythonFunction:
         self.info = {
             "batch": declared.batch,
             "differentiable": declared.differentiable,
-            "seeded": self._context,
             "identity": identity({
                 "type": "python",
                 "function": getattr(self._function, "__qualname__", label),

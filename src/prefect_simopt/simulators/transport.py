@@ -23,14 +23,12 @@ class SimulatorInfo:
         batch: rows in each call, 0 for one trial at a time.
         differentiable: whether gradients may be asked for.
         revision: commit that its program was built from; empty without `source`.
-        seeded: whether it is given its run's seed: programs are, functions that take `context` are.
     """
 
     identity: str
     batch: int = 0
     differentiable: bool = False
     revision: str = ""
-    seeded: bool = True
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
