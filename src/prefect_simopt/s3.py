@@ -50,6 +50,7 @@ class S3Storage(Storage):
         self._bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
         self._patience = retry_seconds
+        self._is_away = False  # tried in vain for that long: from then on once, until it answers again
         self._options = options
 
     def read(self, key: str) -> bytes | None:
@@ -170,11 +171,11 @@ class S3Storage(Storage):
 
     def _tried(self, verb: str, key: str, call: Callable[[], Any], missing: Sequence[str] = ()) -> Any:
         """The call's answer, after as many tries as it takes; None when the server answers one of `missing`."""
-        end = time.monotonic() + self._patience
+        end = time.monotonic() + (0.0 if self._is_away else self._patience)
         pause = 0.1
         while True:
             try:
-                return call()
+                answer = call()
             except StoreError:
                 raise
             except Exception as error:  # s3fs passes on what botocore, aiohttp and sockets raise
@@ -183,7 +184,11 @@ class S3Storage(Storage):
                     return None
                 transient = code in _TRANSIENT or (code == "" and _is_network(error))
                 if not transient or time.monotonic() + pause > end:
+                    self._is_away = transient
                     raise self._plain(error, code, key, verb, transient) from error
+            else:
+                self._is_away = False
+                return answer
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - only to spread the tries
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -138,7 +138,7 @@ class Victim:
             process, held = self.start(), self.held()
             before = self.size()
             kind = self.random.choice(KILLS)
-            ended = self.wait_for_moment(process)
+            ended, gentle = self.wait_for_moment(process), kind in GENTLE
             if not ended and kind in PARTIAL:
                 if partial:
                     partial -= 1
@@ -154,7 +154,7 @@ class Victim:
                 break
             if self.random.random() < 0.6:  # otherwise the next flow comes while orphans still run
                 self.wait_for_orphans()
-                self.check_losses(kind)
+                self.check_losses(kind, gentle=gentle)
         self.finish(fingerprint)
         return self.tally
 
@@ -260,13 +260,13 @@ class Victim:
         if again:
             self.fault("again", len(again), f"{again}")
 
-    def check_losses(self, kind: str) -> None:
+    def check_losses(self, kind: str, *, gentle: bool) -> None:
         """Every run whose simulator noted its end is in the store. Called when nothing of the study runs."""
         held = self.held()
         ended = {(trial, seed) for mark, trial, seed, _ in self.lines(0) if mark == "end"}
         lost = ended - held - self.unheard
         self.unheard |= lost
-        if lost and kind in GENTLE:
+        if lost and gentle:
             self.fault("lost", len(lost), f"{sorted(lost)} after {kind}")
         else:
             self.tally.add("unheard", len(lost), "")

@@ -26,6 +26,13 @@ def bowl(x, y):
     return (x - 1) ** 2 + y**2
 
 
+def slow(x, y):
+    with open("calls", "a") as file:
+        file.write("call ")
+    time.sleep(0.05)
+    return (x - 1) ** 2 + y**2
+
+
 def bulky(x, y):
     """A field of 200 kB that cannot be compressed."""
     values = np.frombuffer(np.random.default_rng(abs(hash((x, y)))).bytes(200_000), dtype="u1")
