@@ -24,7 +24,7 @@ REASONS = list(Reason)
 """Reasons by the numbers in the array `reason`, which counts them from 1."""
 _COUNT_CHUNK = 65_536
 _TEXT_CHUNK = 64
-Chunks = Iterator[tuple[str, Callable[[], bytes | bytearray]]]
+Chunks = Iterator[tuple[str, Callable[[], bytes]]]
 """Objects to be written: the key of each and what makes its bytes."""
 _BLOCK = 64  # most parameters or metrics in one chunk
 
@@ -252,7 +252,7 @@ class Table:
         self._buffers[chunk] = buffers
         return buffers
 
-    def _encoded(self, chunk: int, column: Column, block: int) -> bytearray:
+    def _encoded(self, chunk: int, column: Column, block: int) -> bytes:
         buffer = self._buffers[chunk][column.name][column.part(block)]
         if buffer.shape != (CHUNK, *column.block):
             whole = np.full((CHUNK, *column.block), column.fill, dtype=column.dtype)
@@ -286,5 +286,5 @@ def text_coordinate(
     return document, ((f"{path}/c/{i}", partial(encode_text, part)) for i, part in enumerate(padded))
 
 
-def _counted(start: int) -> bytearray:
+def _counted(start: int) -> bytes:
     return encode(np.arange(start, start + _COUNT_CHUNK, dtype="i8"))

@@ -20,6 +20,9 @@ __all__ = ["ChunkArray", "array_document", "decode", "decode_text", "dump", "enc
 
 ChunkArray: TypeAlias = npt.NDArray[Any]
 _BLOCK = 1 << 19  # bytes compressed at once: of the sizes tried, the fastest and smallest for fields of 1 MiB
+_LARGE = 1 << 18  # bytes from which an array is looked at before it is compressed
+_PIECE = 1 << 15  # bytes of that look
+_LEAST_GAIN = 1.2  # smaller gains are not worth their time
 _MAX_BYTES = 2**31 - 17  # what one Blosc buffer can hold
 _TYPES = frozenset(np.dtype(code).name for code in "?bhilBHILefdFD")
 
@@ -94,15 +97,21 @@ def storable(values: npt.ArrayLike) -> ChunkArray:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
 
 
-def encode(array: ChunkArray) -> bytearray:
-    """A chunk's bytes: compressed, with their CRC-32C behind them."""
+def encode(array: ChunkArray) -> bytes:
+    """A chunk's bytes: compressed, with their CRC-32C behind them.
+
+    Large arrays that do not get smaller, by the look of a piece of them, are kept as they are: the codec says so in
+    the chunk's own header, and any reader understands it.
+    """
     import google_crc32c
 
-    packed = _blosc().encode(array)
-    checksum = google_crc32c.value(packed)
-    packed = bytearray(packed)
-    packed += checksum.to_bytes(4, "little")
-    return packed
+    codec = _blosc(1)
+    if array.nbytes >= _LARGE:
+        piece = np.ascontiguousarray(array).reshape(-1)[: _PIECE // array.itemsize]
+        if len(codec.encode(piece)) * _LEAST_GAIN > piece.nbytes:
+            codec = _blosc(0)
+    packed = codec.encode(array)
+    return b"".join((packed, int(google_crc32c.value(packed)).to_bytes(4, "little")))
 
 
 def decode(data: bytes, dtype: np.dtype[Any], shape: Sequence[int], what: str) -> ChunkArray:
@@ -120,7 +129,7 @@ def decode(data: bytes, dtype: np.dtype[Any], shape: Sequence[int], what: str) -
     body = _checked(data, what)
     if len(body) < 16 or int.from_bytes(body[4:8], "little") != dtype.itemsize * math.prod(shape):
         raise CorruptionError(f"{what} has not the size that it should have")
-    return np.frombuffer(_blosc().decode(body), dtype=dtype).reshape(shape)
+    return np.frombuffer(_blosc(1).decode(body), dtype=dtype).reshape(shape)
 
 
 def encode_text(texts: Sequence[str]) -> bytes:
@@ -156,7 +165,7 @@ def _checked(data: bytes, what: str) -> bytes:
 
 
 @cache
-def _blosc() -> Any:
+def _blosc(level: int) -> Any:
     from numcodecs import Blosc  # 0.1 s, so only where an array is read or written
 
-    return Blosc("zstd", 1, Blosc.BITSHUFFLE, _BLOCK)
+    return Blosc("zstd", level, Blosc.BITSHUFFLE, _BLOCK)

@@ -216,7 +216,7 @@ def _open(path: str, flags: int) -> int:
 
 
 def _make_folder(path: str) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    os.makedirs(path.rpartition("/")[0], exist_ok=True)  # noqa: PTH103 - twice as fast, once for each field
 
 
 def _alive(pid: str) -> bool:

@@ -257,7 +257,7 @@ class Record:
         self._seconds += _seconds_between(begun, last)
         self.created = self._ledger.seq < 0
         if self.created:  # what simulators of a study that was removed while they ran have left here
-            storage.delete([f"{FOLDER}/{name}" for name in storage.names(FOLDER)])
+            storage.delete([f"{FOLDER}/{name}" for name in storage.names(FOLDER) if trial_range(name) is not None])
         known = self._view.hierarchy.attributes
         entries: list[dict[str, Any]] = []
         if self.created or known != (current := _attributes(spec, provenance, known)):

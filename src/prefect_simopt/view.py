@@ -298,7 +298,7 @@ class View:
     def _write(self, chunks: Chunks) -> None:
         objects: dict[str, bytes] = {}
         for key, make in chunks:
-            objects[key] = bytes(make())
+            objects[key] = make()
             if len(objects) == _AT_ONCE:
                 self._write_changed(objects)
                 objects = {}

@@ -1,5 +1,6 @@
 """What simulator processes write: fields that any Zarr reader opens, refused when they do not fit, and outcomes."""
 
+import hashlib
 import subprocess
 import sys
 
@@ -38,8 +39,6 @@ def test_zarr_reads_what_was_put(tmp_path, dtype: str, shape: tuple[int, ...]) -
     assert array.shape == (10, *shape)
     assert array.dtype == values.dtype.newbyteorder("=")
     np.testing.assert_array_equal(array[7], values)
-    import hashlib
-
     assert digest == hashlib.sha256(values.astype(values.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
 
@@ -50,6 +49,13 @@ def test_zarr_writes_the_same_bytes(tmp_path) -> None:
     ours = (tmp_path / "fields/ez/c/2/0/0").read_bytes()
     zarr.open_array(str(tmp_path / "fields/ez"), mode="r+")[2] = values
     assert (tmp_path / "fields/ez/c/2/0/0").read_bytes() == ours
+
+
+def test_zarr_reads_what_does_not_get_smaller(tmp_path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, 1 << 20).astype("u1")
+    TrialSink(StudyLocation(str(tmp_path)), 10).put_field(2, "noise", values)
+    assert (tmp_path / "fields/noise/c/2/0").stat().st_size < values.nbytes + 100
+    np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "fields/noise"), mode="r")[2], values)
 
 
 def test_views_and_orders_are_the_same_to_it(sink: TrialSink) -> None:
