@@ -1,4 +1,4 @@
-"""A Prefect server, a work pool, a worker and our deployments, as `make up` starts them: once for all of these tests."""
+"""A Prefect server, a work pool, a worker and our deployments, as `make up` starts them, once for all these tests."""
 
 from pathlib import Path
 

@@ -68,11 +68,15 @@ def task_runs(client, run, count):
     """The flow run's task runs, once the server has recorded that all of them have ended."""
     only = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
 
-    def recorded():
-        found = client.read_task_runs(flow_run_filter=only)
-        return found if len(found) == count and all(each.state.is_final() for each in found) else None
+    def read():
+        pages = [client.read_task_runs(flow_run_filter=only, offset=offset) for offset in range(0, count + 1, 200)]
+        return [each for page in pages for each in page]
 
-    return eventually(recorded) or client.read_task_runs(flow_run_filter=only)
+    def recorded():
+        found = read()
+        return found if len(found) == count and all(each.state and each.state.is_final() for each in found) else None
+
+    return eventually(recorded) or read()
 
 
 def test_short_trials_share_task_runs_and_none_is_lost(client):
