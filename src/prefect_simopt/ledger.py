@@ -40,7 +40,7 @@ _BYTES = 4 << 20  # bytes after which a new segment begins
 _BYTES_REWRITTEN = 256 << 10  # the same where a segment is written as a whole at each append
 _AT_ONCE = 16  # segments held in memory
 _NAME = re.compile(r"\d{6,}\.jsonl")
-_CRC = re.compile(rb',"crc":"([0-9a-f]{8})"\}')
+_CRC = len(b',"crc":"00000000"}')
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Line:
         record: what it says; None when it is damaged.
         ended: whether the line's end is there; a kill leaves the last line without.
         problem: what is wrong with it; empty when nothing is.
+        newest: whether its segment is the last one.
+        head: what the next record should give as `prev`.
     """
 
     key: str
@@ -77,11 +79,13 @@ class Line:
     record: dict[str, Any] | None
     ended: bool = True
     problem: str = ""
+    newest: bool = True
+    head: str = ""
 
     @property
     def torn(self) -> bool:
         """Whether it is a last line that a kill cut short: never acknowledged, so nothing is lost with it."""
-        return self.record is None and not self.ended and decode_line(self.raw[:-1]) is None
+        return self.newest and self.record is None and not self.ended and decode_line(self.raw[:-1]) is None
 
 
 class Ledger:
@@ -112,7 +116,7 @@ class Ledger:
             CorruptionError: a line is damaged or missing.
         """
         for line in scan(segments(self._storage)):
-            if line.torn:
+            if line.torn and self._storage.appends:  # elsewhere a segment is there whole or not at all
                 self._storage.append(line.key, b"", line.start)
                 break
             if line.record is None:
@@ -120,13 +124,12 @@ class Ledger:
                     f"{self._storage.url}: {line.problem}. Nothing was run. `simopt verify` tells more, and "
                     "`simopt verify --repair` mends it or drops what cannot be mended."
                 )
-            number = int(line.key.removesuffix(".jsonl").rpartition("/")[2])
-            if number != self._number or line.seq == 0:
-                self._number, self._first = number, line.seq
+            if line.start == 0:
+                self._number, self._first = int(line.key.removesuffix(".jsonl").rpartition("/")[2]), line.seq
             self._size = line.start + len(line.raw) + 1
             if not line.ended:
                 self._storage.append(line.key, b"\n", self._size - 1)
-            self.seq, self.head = line.seq, record_head(line.record, line.raw)
+            self.seq, self.head = line.seq, line.head
             yield line.record
         if not self._storage.appends:
             found = self._storage.read_version(_key(self._number))
@@ -198,8 +201,7 @@ def encode_line(seq: int, prev: str, at: str, record: Mapping[str, Any]) -> byte
 
 def decode_line(raw: bytes) -> dict[str, Any] | None:
     """The record of a line; None when its checksum does not match."""
-    match = _CRC.fullmatch(raw, max(len(raw) - 18, 0))
-    if match is None or zlib.crc32(raw[:-18]) != int(match[1], 16):
+    if raw[-_CRC:] != b',"crc":"%08x"}' % zlib.crc32(raw[:-_CRC]):
         return None
     record: dict[str, Any] = orjson.loads(raw)
     return record
@@ -235,7 +237,9 @@ def scan(parts: Iterator[Segment], first: int | None = 0) -> Iterator[Line]:
         first: number of the first record; None to take it from the first line.
     """
     seq, head = first, GENESIS if first == 0 else None  # what the next line should say; None: not known
-    for part in parts:
+    following = next(parts, None)
+    while following is not None:
+        part, following = following, next(parts, None)
         start, number = 0, 0
         while start < len(part.data):
             end = part.data.find(b"\n", start)
@@ -249,9 +253,10 @@ def scan(parts: Iterator[Segment], first: int | None = 0) -> Iterator[Line]:
                 )
             if record is not None:
                 seq = record["seq"]
-            yield Line(part.key, start, raw, -1 if seq is None else seq, None if problem else record, end >= 0, problem)
             # The line after a damaged one starts the chain anew, so that each damage is told once.
             head = None if record is None else record_head(record, raw)
+            at, whole = -1 if seq is None else seq, None if problem else record
+            yield Line(part.key, start, raw, at, whole, end >= 0, problem, following is None, head or "")
             seq = None if record is None or seq is None else seq + 1
             start += len(raw) + 1
 
