@@ -72,7 +72,7 @@ class StudyStore(Block):
         Raises:
             StoreError: the credentials name a profile or a role that does not exist, or is refused.
         """
-        if self.credentials is None:
+        if self.credentials is None or not self.url.startswith("s3://"):
             return {}
         from botocore.exceptions import BotoCoreError, ClientError
 

@@ -248,10 +248,13 @@ class TrackedCompute:
                 self.started += len(batches)
             try:
                 futures = evaluate.map(batches, compute=unmapped(self))
-            except BaseException:
+            except Exception as error:  # noqa: BLE001 - whatever ails Prefect, the search goes on
+                logging.getLogger(__name__).warning(
+                    "Prefect did not start a task run (%s); its batch is evaluated untracked", error
+                )
                 for batch in batches:
                     self._untracked(batch)
-                raise
+                continue
             for batch, future in zip(batches, futures, strict=True):
                 self._active.add(future)
                 future.add_done_callback(partial(self._ended, batch=batch))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect_simopt.errors import SpecError, StudyFailedError
+from prefect_simopt.errors import SpecError, StudyFailedError, StudyInterrupted
 from prefect_simopt.loop import Ending, Observer
 from prefect_simopt.session import Session, carried_function, open_session, study_location
 from prefect_simopt.spec import StudySpec
@@ -14,7 +14,7 @@ from prefect_simopt.specfile import make_spec
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.study import Study, open_study
 
-__all__ = ["load_study", "optimize", "run_untracked"]
+__all__ = ["load_study", "optimize", "resolved", "run_untracked"]
 
 
 def optimize(
@@ -46,6 +46,7 @@ def optimize(
     Raises:
         SpecError: the question is wrong; nothing was run.
         StudyFailedError: too many trials failed, or none was feasible.
+        StudyInterrupted: Ctrl-C or SIGTERM; the same call goes on.
 
     Example:
         ```python
@@ -80,9 +81,24 @@ def optimize(
             flow(study=checked)
         finally:
             carried_function.reset(token)
+        checked, options = resolved(checked)
     else:
-        run_untracked(checked, function=function)
-    return open_study(study_location(checked).url)
+        checked, options = resolved(checked)
+        run_untracked(checked, options=options, function=function)
+    return open_study(study_location(checked).url, options)
+
+
+def resolved(spec: StudySpec) -> tuple[StudySpec, Mapping[str, Any]]:
+    """The spec with its store's address, and how to reach it; importing Prefect only when it names a block.
+
+    Raises:
+        SpecError: there is no block of the name that it gives.
+    """
+    if spec.store.block is None:
+        return spec, {}
+    from prefect_simopt.blocks.store import resolve_store
+
+    return resolve_store(spec)
 
 
 def run_untracked(
@@ -97,9 +113,12 @@ def run_untracked(
 
     Raises:
         StudyFailedError: too many trials failed, or none was feasible.
+        StudyInterrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
     with open_session(spec, options=options, function=function, listener=listener) as session:
         ending = session.search(observers=observers)
+    if ending is Ending.INTERRUPTED:
+        raise StudyInterrupted(f"{spec.name} was interrupted; what had ended is recorded, and the same call goes on")
     check_answer(session, open_study(session.location.url, session.location.options))
     return ending
 

@@ -5,6 +5,7 @@ Messages for people go to standard error; results go to standard output.
 """
 
 import argparse
+import json
 import logging
 import os
 import shlex
@@ -128,7 +129,7 @@ class _ShowVersion(argparse.Action):
 def _load(arguments: argparse.Namespace) -> Any:
     from prefect_simopt.specfile import load_spec
 
-    extra = [f"store={arguments.store}"] if arguments.store else []
+    extra = [f"store={json.dumps({'url': arguments.store})}"] if arguments.store else []
     if getattr(arguments, "no_cache", False):
         extra.append("cache=false")
     return load_spec(arguments.study, [*arguments.set, *extra])

@@ -138,10 +138,10 @@ class Evaluation:
                 for outcome in self._wait():
                     if outcome.status is Status.COMPLETE:
                         self.durations.add(outcome.seconds)
-                    if not cancelled and self._again(outcome):
-                        self._postpone(outcome)
-                    else:
+                    if not self._again(outcome):
                         self._ready.append(outcome)
+                    elif not cancelled:  # otherwise the outcome waits in the store for the next run of the study
+                        self._postpone(outcome)
         finally:
             self.stop.forget(wake)
 

@@ -79,7 +79,7 @@ class Lease:
         with self._lock:
             if not self._lost and _clock() - self._renewed > self._ttl / 2:
                 self._renew()
-            if self._lost:
+            if self._lost or self._ended.is_set():  # given back: somebody else may hold it by now
                 raise _refusal(self._storage)
 
     def release(self) -> None:
@@ -153,7 +153,10 @@ def _is_free(holder: dict[str, Any]) -> bool:
     if "released" in holder:
         return True
     pid = holder.get("pid")
-    return holder.get("machine") == _machine() and isinstance(pid, int) and _started(pid) != holder.get("started")
+    if holder.get("machine") != _machine() or not isinstance(pid, int):
+        return False
+    started = _started(pid)
+    return started != holder.get("started") if started or _is_gone(pid) else False
 
 
 def _refusal(storage: Storage) -> LeaseError:
@@ -196,6 +199,17 @@ def _machine() -> str:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return " ".join(parts)
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether no process has that number: `/proc` may hide those of other users."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return Path(f"/proc/{pid}").exists()  # seen, and dead: a zombie
 
 
 def _started(pid: int) -> str:

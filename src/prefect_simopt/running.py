@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prefect_simopt.api import check_answer
+from prefect_simopt.api import check_answer, resolved
 from prefect_simopt.errors import Problem, SimoptError, SpecError, StoreError, StudyInterrupted
 from prefect_simopt.loop import Ending
 from prefect_simopt.session import local_compute, open_session, study_location, watchers
 from prefect_simopt.spec import StudySpec
-from prefect_simopt.specfile import parse_value
+from prefect_simopt.specfile import make_spec, parse_value
 from prefect_simopt.study import Study, open_study
 from prefect_simopt.summary import sentence, summarize
 from prefect_simopt.terminal import Terminal
@@ -31,11 +31,11 @@ def run_study(arguments: argparse.Namespace, spec: StudySpec) -> int:
     """Run or resume a study and print its summary; returns the exit code."""
     from prefect_simopt.cli import DONE, print_summary
 
-    spec, options = _resolved(spec)
+    spec, options = resolved(spec)
     if arguments.new is not None:
         spec = _renamed(spec, options, arguments.new)
     if (finished := _finished(spec, options)) is not None:
-        print("this study is finished; a larger budget.trials extends it, --new asks again", file=sys.stderr)
+        print(f"this study is finished ({finished.ending.replace('_', ' ')}); --new asks again", file=sys.stderr)
         print_summary(summarize(finished), arguments.json, sentence)
         check = finished.state
         return DONE if check == "complete" else _answerless(finished)
@@ -132,16 +132,10 @@ def _point(spec: StudySpec, assignments: list[str]) -> dict[str, Any]:
         point[name] = parameters[name].check(parse_value(text, f"--param {name}"))
     if missing := [name for name in parameters if name not in point]:
         raise SpecError([Problem(f"--param {name}", "is missing: every parameter needs a value") for name in missing])
+    space = spec.make_space()
+    if space.violation(space.encode([point]))[0] > 0:
+        raise SpecError(f"--param: the point violates a relation of the space ({'; '.join(spec.relations)})")
     return {name: point[name] for name in parameters}
-
-
-def _resolved(spec: StudySpec) -> tuple[StudySpec, Mapping[str, Any]]:
-    """The spec with its store's address, and how to reach it; importing Prefect only when it names a block."""
-    if spec.store.block is None:
-        return spec, {}
-    from prefect_simopt.blocks.resolve import resolve_store
-
-    return resolve_store(spec)
 
 
 def _study(spec: StudySpec, options: Mapping[str, Any]) -> Study:
@@ -154,7 +148,10 @@ def _finished(spec: StudySpec, options: Mapping[str, Any]) -> Study | None:
         study = _study(spec, options)
     except StoreError:
         return None
-    stored = StudySpec.model_validate(study.spec)
+    try:
+        stored = StudySpec.model_validate(study.spec)
+    except ValueError:  # of another version: opening it to write says so
+        return None
     same = stored.question == spec.question and stored.budget == spec.budget
     return study if same and study.state in ("complete", "failed") else None
 
@@ -170,10 +167,19 @@ def _renamed(spec: StudySpec, options: Mapping[str, Any], name: str) -> StudySpe
     """The spec under the given name, or under the next free one: bowl-2, bowl-3 and so on."""
     stem, number = re.sub(r"-\d+$", "", spec.name), 1
     while not name:
-        candidate = spec.model_copy(update={"name": f"{stem}-{number}" if number > 1 else spec.name})
-        try:
-            _study(candidate, options)
-        except StoreError:
-            name = candidate.name
+        candidate = f"{stem}-{number}" if number > 1 else spec.name
+        if _is_free(spec, options, candidate):
+            name = candidate
         number += 1
-    return StudySpec.model_validate({**spec.document(), "name": name})
+    renamed = make_spec({**spec.document(), "name": name}, "--new")
+    if not _is_free(spec, options, name):
+        raise SpecError(f"--new: there is a study {name} already; leave the name out for the next free one")
+    return renamed
+
+
+def _is_free(spec: StudySpec, options: Mapping[str, Any], name: str) -> bool:
+    try:
+        _study(spec.model_copy(update={"name": name}), options)
+    except StoreError:
+        return True
+    return False

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,9 @@ def stop_on_signals(stop: "StopRequest", abandon: Callable[[], None]) -> Iterato
             os._exit(INTERRUPTED)
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         line = f"{name}: running simulators get {stop.grace:g} s to finish; once more ends at once\n"
-        os.write(2, line.encode())  # the handler may have interrupted a print, which cannot be entered twice
         stop.set()
+        with suppress(OSError):  # nobody reads it any more
+            os.write(2, line.encode())  # the handler may have interrupted a print, which cannot be entered twice
 
     earlier: dict[int, Any] = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

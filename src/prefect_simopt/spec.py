@@ -134,7 +134,7 @@ class StoreConfig(_Config):
         if separator and scheme not in ("s3", "file"):
             raise ValueError(f"{scheme}:// is not supported; give a folder or s3://bucket/prefix")
         if separator and "@" in rest.split("/", 1)[0]:
-            raise ValueError("no credentials in a URL: give them by a StudyStore block or by environment variables")
+            raise wrong_at("", "no credentials in a URL: give them by a StudyStore block or by environment variables")
         if scheme == "s3" and separator and not rest.strip("/"):
             raise ValueError("name a bucket: s3://bucket/prefix")
         return url

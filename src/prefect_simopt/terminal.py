@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from prefect_simopt.loop import Progress
@@ -52,10 +53,11 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """Write a line, above the bar when there is one."""
-        if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False)
-        else:
-            print(line, file=self.stream, flush=True)
+        with suppress(OSError):  # nobody reads it any more; the search goes on
+            if self._bar is not None:
+                self._bar.console.print(line, markup=False, highlight=False)
+            else:
+                print(line, file=self.stream, flush=True)
 
     def generation_started(self, number: int, trials: int) -> None:
         """Nothing to say: generations can be very many."""

@@ -122,6 +122,9 @@ class SourceRevision(_Config):
     def _no_option(cls, url: str) -> str:
         if url.startswith("-") or "::" in url or not url.strip():
             raise ValueError("a repository is a path or an https, ssh or file address")
+        user = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+        if ":" in user or (user and url.startswith("http")):
+            raise wrong_at("", "no credentials in an address: let git find them (a credential helper, an ssh key)")
         return url
 
 

@@ -177,13 +177,12 @@ def _no_function(entrypoint: str, module: ModuleType, name: str) -> str:
 
 
 def _package_folder(module: str) -> list[Path]:
-    """The folder of the package that holds the module, found without importing anything."""
-    top, *inner = module.split(".")
+    """The folder of the top package that holds the module, found without importing anything."""
+    top = module.partition(".")[0]
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError, AttributeError):
         return []
     if spec is None or not spec.submodule_search_locations:
         return []
-    folders = [Path(location).joinpath(*inner) for location in spec.submodule_search_locations]
-    return [folder if folder.is_dir() else folder.parent for folder in folders]
+    return [Path(location) for location in spec.submodule_search_locations]
