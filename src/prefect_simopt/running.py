@@ -5,7 +5,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,19 @@ def run_study(arguments: argparse.Namespace, spec: StudySpec) -> int:
         _run_untracked(spec, options)
     else:
         _run_tracked(spec)
-    print_summary(summarize(_study(spec, options)), arguments.json, sentence)
+    with _begun():
+        print_summary(summarize(_study(spec, options)), arguments.json, sentence)
     return DONE
+
+
+@contextmanager
+def _begun() -> Iterator[None]:
+    """Says of errors inside the block that trials have been run."""
+    try:
+        yield
+    except SimoptError as error:
+        error.begun = True
+        raise
 
 
 def _run_untracked(spec: StudySpec, options: Mapping[str, Any]) -> None:
@@ -56,7 +68,8 @@ def _run_untracked(spec: StudySpec, options: Mapping[str, Any]) -> None:
         terminal.say(f"{spec.name}: {ending}")
     if ending is Ending.INTERRUPTED:
         raise StudyInterrupted(f"interrupted; what had ended is recorded. To go on: {again()}")
-    check_answer(session, _study(spec, options))
+    with _begun():
+        check_answer(session, _study(spec, options))
 
 
 def _run_tracked(spec: StudySpec) -> None:

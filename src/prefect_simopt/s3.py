@@ -224,8 +224,9 @@ def _code(error: BaseException | None) -> str:
 
 def _is_network(error: BaseException) -> bool:
     """Whether an error without an answer may go away by itself: no connection, a broken one, or none in time."""
+    from aiohttp import ClientError
     from botocore.exceptions import BotoCoreError, HTTPClientError, NoCredentialsError, ParamValidationError
 
     if isinstance(error, NoCredentialsError | ParamValidationError):
         return False
-    return isinstance(error, HTTPClientError | BotoCoreError | OSError | TimeoutError)
+    return isinstance(error, HTTPClientError | BotoCoreError | ClientError | OSError | TimeoutError)
