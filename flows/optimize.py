@@ -13,11 +13,12 @@ __all__ = ["optimize"]
 
 
 @flow(flow_run_name=study_name, validate_parameters=False, persist_result=True, result_serializer="json")
-def optimize(study: StudySpec) -> Any:
+def optimize(study: StudySpec, new: bool = False) -> Any:
     """Search for the best parameters of a simulator; running the same study again goes on where it stopped.
 
     Args:
         study: The question: which simulator, what may vary, what counts, and for how long to search.
+        new: Ask anew, under the next free name, instead of going on with the study of this name.
 
     Returns:
         The summary: state, counts, best trial, where the study is, its fingerprint.
@@ -30,7 +31,7 @@ def optimize(study: StudySpec) -> Any:
         StudyInterrupted: it was stopped; what had ended is recorded.
     """
     try:
-        with tracked_session(study) as session:
+        with tracked_session(study, new=new) as session:
             session.search()
         return session.conclude(report(session.study, session.board))
     except SimoptError as error:

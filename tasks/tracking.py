@@ -20,6 +20,7 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect_simopt.blocks.resolve import resolve_store
 from prefect_simopt.errors import SimoptError, StudyFailedError, StudyInterrupted
 from prefect_simopt.loop import Ending
+from prefect_simopt.naming import under_free_name
 from prefect_simopt.session import Session, open_session
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.specfile import make_spec
@@ -122,11 +123,12 @@ def failed(error: SimoptError) -> State[Any]:
 
 
 @contextmanager
-def tracked_session(study: StudySpec | Mapping[str, Any]) -> Iterator[TrackedSession]:
+def tracked_session(study: StudySpec | Mapping[str, Any], *, new: bool = False) -> Iterator[TrackedSession]:
     """Open a study in the current flow run; closes it on the way out, whatever happens.
 
     Args:
         study: the spec, or a document of one.
+        new: ask anew, under the next free name.
 
     Raises:
         SpecError: the document is no spec; nothing was written.
@@ -136,6 +138,8 @@ def tracked_session(study: StudySpec | Mapping[str, Any]) -> Iterator[TrackedSes
         StoreError: the store cannot be read or written.
     """
     spec, options = resolve_store(as_spec(study))
+    if new:
+        spec = under_free_name(spec, options)
     logger, run = get_run_logger(), UUID(flow_run.id)
     board, narrator = Board(spec, run), Narrator(spec, logger)
     listener = _Listener(board, narrator)

@@ -49,6 +49,13 @@ def test_the_flow_gives_the_summary_of_the_same_study_as_without_prefect(client,
     assert {**again, "seconds": 0} == {**summary, "seconds": 0}
 
 
+@pytest.mark.usefixtures("house")
+def test_asked_anew_it_takes_the_next_free_name(study):
+    document = study("anew", trials=20)
+    names = [optimize(study=document, new=True)["name"] for _ in range(3)]
+    assert names == ["anew", "anew-2", "anew-3"]
+
+
 def test_artifacts_show_how_far_it_is_the_best_trials_and_a_picture(client, study):
     summary = optimize(study=study("Shown.here", trials=40))
     (run,) = flow_runs(client, "Shown.here")
