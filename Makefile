@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 OUTPUT ?= studies
 
-.PHONY: demo test test-slow test-s3 lint format types docs chaos bench up down wheel constraints clean
+.PHONY: demo test test-slow lint format types docs chaos bench up down wheel constraints clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml requirements/constraints.txt
@@ -41,7 +41,10 @@ chaos: $(READY)         ## kills 200 studies at random moments and counts what w
 	$(BIN)/python tests/faults/chaos.py --studies 200 $(ARGS)
 
 bench: $(READY)         ## the figures of docs/benchmarks.md
-	$(BIN)/python benchmarks/run.py $(ARGS)
+	for each in startup runtime store optimizers_cost prefect_overhead; do $(BIN)/python benchmarks/$$each.py || exit 1; done
+
+docs: $(READY)          ## the pages' examples run and their links lead somewhere
+	$(BIN)/python -m pytest tests/test_pages.py tests/simulators/test_docs.py
 
 up: $(READY)            ## a Prefect server, a work pool, a worker and our deployments, on loopback
 	$(BIN)/python -m prefect_simopt.deployments.local up
