@@ -94,24 +94,27 @@ class View:
 
     def apply(self, entries: Iterable[Entry]) -> None:
         """Take ledger entries into account, in their order."""
+        asked: list[Entry] = []
         told: list[Entry] = []
         for entry in entries:
             kind = entry["activity"]
             if kind == "trial":
                 told.append(entry)
+            elif kind == "generation":
+                asked.append(entry)
             elif kind == "attempt":
                 self._add_replicate(entry)
-            elif kind == "generation":
-                self._put_generation(entry)
             elif kind == "field":
                 self._add_field(entry)
             elif kind in ("study", "revision"):
                 self.hierarchy.attributes = dict(entry["generated"]["attributes"])
                 self.reshaped = True
             elif kind == "repair":
+                self._put_generations(asked)
                 self._put_trials(told)
-                told = []
+                asked, told = [], []
                 self._drop(entry["used"]["trials"])
+        self._put_generations(asked)
         self._put_trials(told)
         self._stale = True
 
@@ -177,18 +180,26 @@ class View:
         self._table.written()
         self._compare = self.reshaped = self._stale = False
 
-    def _put_generation(self, entry: Entry) -> None:
-        generated = entry["generated"]
-        trials = generated["trials"]
-        if trials and max(trials) >= self.capacity:
-            self.grow(max(2 * self.capacity, max(trials) + 1))
+    def _put_generations(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        generated = [entry["generated"] for entry in entries]
+        trials = [trial for each in generated for trial in each["trials"]]
+        capacity = self.capacity
+        while trials and max(trials) >= capacity:
+            capacity *= 2
+        if capacity > self.capacity:
+            self.grow(capacity)
         self.asked[trials] = True
+        sizes = [len(each["trials"]) for each in generated]
         self._table.put(
             trials,
             {
-                "parameters": generated["parameters"],
-                "seed": generated["seeds"],
-                "generation": np.full(len(trials), number_of(entry)),
+                "parameters": np.concatenate(
+                    [np.reshape(each["parameters"], (-1, len(self.spec.space))) for each in generated]
+                ),
+                "seed": [seed for each in generated for seed in each["seeds"]],
+                "generation": np.repeat([number_of(entry) for entry in entries], sizes),
                 "status": np.full(len(trials), Status.PENDING),
             },
         )
