@@ -66,6 +66,7 @@ class OptimizerContract:
     seeded: ClassVar[bool] = True
     finite: ClassVar[bool] = False
     several_objectives: ClassVar[bool] = False
+    slack: ClassVar[int] = 128  # bytes by which a state may grow
 
     @pytest.fixture(params=SPACES)
     def space(self, request: pytest.FixtureRequest) -> Space:
@@ -273,9 +274,11 @@ class OptimizerContract:
             for generation in range(120):
                 ids, x = optimizer.ask(16)
                 optimizer.tell(ids, bowl(x))
-                if generation in (20, 119):
+                if generation % 3 == 0:
                     sizes.append(len(dump_state(optimizer.state())))
-            assert sizes[1] <= sizes[0] + 64
+            assert (
+                max(sizes[20:]) <= max(sizes[:20]) + self.slack
+            )  # a search that starts again forgets, and then learns again
 
     def test_objectives(self) -> None:
         if not self.several_objectives:

@@ -58,7 +58,7 @@ def test_a_wrong_configuration_is_refused_with_its_path(config: Any, path: str) 
     assert [problem.path for problem in caught.value.problems] == [path]
 
 
-@pytest.mark.parametrize("name", ["pso", "ga", "sa"])
+@pytest.mark.parametrize("name", ["pso", "ga", "sa", "de", "cma"])
 def test_generation_size(name: str) -> None:
     assert make_optimizer({"type": name, "population": 12}, PLANE, batch=5).batch == 12
     assert make_optimizer(name, PLANE, batch=5).batch == 5

@@ -15,6 +15,15 @@ class TestSA(OptimizerContract):
     config = "sa"
 
 
+class TestDE(OptimizerContract):
+    config = "de"
+
+
+class TestCMA(OptimizerContract):
+    config = "cma"
+    slack = 16 * 16 * 8 * 7  # the last restart's population of 16 times 16 points, in five dimensions
+
+
 class TestRandom(OptimizerContract):
     config = "random"
     several_objectives = True

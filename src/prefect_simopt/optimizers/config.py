@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from prefect_simopt.forms import MODEL, Tabs
 
 __all__ = [
+    "CMAConfig",
+    "DEConfig",
     "GAConfig",
     "GridConfig",
     "LHSConfig",
@@ -35,6 +37,10 @@ class _Adaptive(_Config):
         description="Told a generation at a time, the same whatever the number of workers; or async: each result at "
         "once, so that no worker waits, in the order in which they come back.",
     )
+    model: bool = Field(
+        default=True,
+        description="Whether a few points of each generation come from a quadratic model of the values so far.",
+    )
 
 
 class PSOConfig(_Adaptive):
@@ -46,11 +52,14 @@ class PSOConfig(_Adaptive):
     population: Population | None = Field(
         default=None, description="Particles, which is also the size of a generation; left out, as compute suggests."
     )
-    inertia: float = Field(default=0.7298, ge=0, lt=1, description="Share w of its velocity that a particle keeps.")
+    inertia: float = Field(default=0.6, ge=0, lt=1, description="Share w of its velocity that a particle keeps.")
     cognitive: float = Field(default=1.49618, ge=0, le=4, description="Pull c1 towards a particle's own best point.")
     social: float = Field(default=1.49618, ge=0, le=4, description="Pull c2 towards the best point of the swarm.")
+    differential: Probability = Field(
+        default=0.5, description="Share of the moves that follow differences of the swarm's points."
+    )
     velocity: float = Field(
-        default=0.5, gt=0, le=1, description="Longest step along one parameter, as a share of the parameter's range."
+        default=0.2, gt=0, le=1, description="Longest step along one parameter, as a share of the parameter's range."
     )
 
 
@@ -66,13 +75,47 @@ class GAConfig(_Adaptive):
     tournament: int = Field(default=2, ge=1, le=100, description="Individuals that compete to become a parent.")
     crossover: Probability = Field(default=0.9, description="Probability that a child has two parents.")
     crossover_eta: float = Field(
-        default=15.0, ge=0, le=1000, description="Distribution index of the crossover; larger keeps children nearer."
+        default=10.0, ge=0, le=1000, description="Distribution index of the crossover; larger keeps children nearer."
+    )
+    differential: Probability = Field(
+        default=0.9, description="Largest share of the children of differential moves; below it, success decides."
     )
     mutation: Probability | None = Field(
-        default=None, description="Probability that a parameter mutates; left out, one over the number of parameters."
+        default=None, description="Probability that a parameter mutates; left out, 0.1 to 0.5 over their number."
     )
     mutation_eta: float = Field(
         default=20.0, ge=0, le=1000, description="Distribution index of the mutation; larger makes smaller changes."
+    )
+
+
+class CMAConfig(_Adaptive):
+    """Covariance matrix adaptation evolution strategy."""
+
+    model_config = ConfigDict(title="CMA-ES")
+
+    type: Literal["cma"] = Field(default="cma", description="Covariance matrix adaptation evolution strategy.")
+    population: Population | None = Field(
+        default=None, description="Points of a generation; left out, as compute suggests. Restarts take twice as many."
+    )
+    sigma: float = Field(
+        default=0.25, gt=0, le=1, description="First standard deviation, as a share of a parameter's range."
+    )
+
+
+class DEConfig(_Adaptive):
+    """Differential evolution."""
+
+    model_config = ConfigDict(title="DE")
+
+    type: Literal["de"] = Field(default="de", description="Differential evolution.")
+    population: Population | None = Field(
+        default=None, description="Members, which is also the size of a generation; left out, as compute suggests."
+    )
+    elite: float = Field(
+        default=0.2, gt=0, le=1, description="Share of the members, the best ones, that moves are drawn to."
+    )
+    history: int = Field(
+        default=5, ge=1, le=1000, description="Generations whose successful step lengths are remembered."
     )
 
 
@@ -89,13 +132,19 @@ class SAConfig(_Adaptive):
         default=1.0,
         gt=0,
         le=1000,
-        description="First temperature, as a multiple of the first values' median minus best.",
+        description="First temperature, as a multiple of the walkers' median minus best value.",
     )
     cooling: float = Field(
-        default=0.85, gt=0, lt=1, description="Factor by which the temperature falls with every generation."
+        default=0.85,
+        gt=0,
+        lt=1,
+        description="Factor by which the share of walkers below the temperature falls with every generation.",
     )
     step: float = Field(
-        default=0.2, gt=0, le=1, description="First step along one parameter, as a share of its range; adapts itself."
+        default=0.02, gt=0, le=1, description="Size of the rare long steps, as a share of a parameter's range."
+    )
+    resampling: Probability = Field(
+        default=0.2, description="Share of the walkers that go to where better ones are, in every generation."
     )
     acceptance: float = Field(
         default=0.3, gt=0, lt=1, description="Share of accepted moves that the step is adapted to."
@@ -158,7 +207,16 @@ class PointsConfig(_Config):
 
 
 OptimizerConfig = Annotated[
-    PSOConfig | GAConfig | SAConfig | RandomConfig | SobolConfig | LHSConfig | GridConfig | PointsConfig,
+    PSOConfig
+    | GAConfig
+    | SAConfig
+    | DEConfig
+    | CMAConfig
+    | RandomConfig
+    | SobolConfig
+    | LHSConfig
+    | GridConfig
+    | PointsConfig,
     Field(discriminator="type"),
     Tabs(),
 ]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from prefect_simopt.optimizers.base import Optimizer
 from prefect_simopt.optimizers.placement import Placement
 from prefect_simopt.optimizers.ranking import rankable
-from prefect_simopt.optimizers.state import random_state, restore_random_state
+from prefect_simopt.optimizers.state import copied, random_state, restore_random_state
 from prefect_simopt.space import Space
 
 __all__ = ["Engine"]
@@ -113,7 +113,7 @@ class Engine(Optimizer):
                 "values": np.array([self._told[key][1] for key in told]),
                 "violations": np.array([self._told[key][2] for key in told]),
             },
-            "memory": {name.strip("_"): _copy(getattr(self, name)) for name in self.memory},
+            "memory": {name.strip("_"): copied(getattr(self, name)) for name in self.memory},
         }
 
     @classmethod
@@ -134,7 +134,7 @@ class Engine(Optimizer):
         self._told = dict(zip(told["ids"].tolist(), outcomes, strict=True))
         self._placement.restore(state["used"], pending["x"])
         for name in self.memory:
-            setattr(self, name, _copy(state["memory"][name.strip("_")]))
+            setattr(self, name, copied(state["memory"][name.strip("_")]))
         restore_random_state(self._rng, state["random"])
         return self
 
@@ -177,10 +177,6 @@ class Engine(Optimizer):
 
 def _integers(numbers: Any) -> Ids:
     return np.fromiter(numbers, dtype=np.int64, count=len(numbers))
-
-
-def _copy(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def _shown(ids: Sequence[int]) -> str:

@@ -8,7 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from prefect_simopt.errors import Problem, SpecError
 from prefect_simopt.optimizers.base import Optimizer
+from prefect_simopt.optimizers.cma import CMA
 from prefect_simopt.optimizers.config import OptimizerConfig
+from prefect_simopt.optimizers.de import DE
 from prefect_simopt.optimizers.engine import Engine
 from prefect_simopt.optimizers.ga import GA
 from prefect_simopt.optimizers.grid import Grid
@@ -26,6 +28,8 @@ ENGINES: dict[str, type[Engine]] = {
     "pso": PSO,
     "ga": GA,
     "sa": SA,
+    "de": DE,
+    "cma": CMA,
     "random": Random,
     "sobol": Sobol,
     "lhs": LHS,

@@ -1,37 +1,42 @@
 """Simulated annealing: walkers that may also go uphill, less and less as the temperature falls."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from prefect_simopt.optimizers.config import SAConfig
 from prefect_simopt.optimizers.lattice import reflect
-from prefect_simopt.optimizers.population import Population
-from prefect_simopt.optimizers.ranking import better
-from prefect_simopt.space import Space
+from prefect_simopt.optimizers.population import Population, adopt
+from prefect_simopt.optimizers.ranking import better, order
 
 __all__ = ["SA"]
 
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.int64]
 
-_SMALLEST_STEP = 1e-9
+_SHORTEST, _LONGEST = 0.05, 2.0  # factor s
+_JUMPS = 0.05  # share of heavy-tailed steps
 _COLDEST, _HOTTEST = float(np.finfo(float).tiny), float(np.finfo(float).max)
 
 
 class SA(Population):
-    """Independent Metropolis walkers under one falling temperature.
+    """A population of Metropolis walkers under one falling temperature.
 
     N. Metropolis et al., Journal of Chemical Physics 21 (1953) 1087-1092; S. Kirkpatrick, C. D. Gelatt, M. P. Vecchi,
-    "Optimization by simulated annealing", Science 220 (1983) 671-680; step size by C. Andrieu, J. Thoms, "A tutorial
-    on adaptive MCMC", Statistics and Computing 18 (2008) 343-373, algorithm 4. In generation k, with z a standard
-    normal vector and f0 the values of the first generation:
+    "Optimization by simulated annealing", Science 220 (1983) 671-680; moves by C. J. F. ter Braak, "A Markov chain
+    Monte Carlo version of the genetic algorithm differential evolution", Statistics and Computing 16 (2006) 239-249;
+    their length by C. Andrieu, J. Thoms, "A tutorial on adaptive MCMC", Statistics and Computing 18 (2008) 343-373,
+    algorithm 4; resampling by K. Hukushima, Y. Iba, "Population annealing and its application to a spin glass", AIP
+    Conference Proceedings 690 (2003) 200-206. In generation k, with walkers x, a and b and f of the walkers:
 
-        (1)  y = x + s z
-        (2)  accept y with probability min(1, exp(-(f(y) - f(x)) / T))
-        (3)  T = tau (median f0 - min f0) alpha^k
+        (1)  y = x + s (2.38 / sqrt(2d)) (1 + z / 10) (a - b), z standard normal; one in twenty times instead a Cauchy
+             step of a few coordinates
+        (2)  T = tau (quantile of f at alpha^k / 2 - min f)
+        (3)  accept y with probability min(1, exp(-(f(y) - f(x)) / T))
         (4)  log s <- log s + (share accepted - acceptance)
+        (5)  a share of the walkers goes to where another one is, drawn in proportion to exp(-f / T)
 
     Coordinates beyond a bound are reflected. Ordered values are rounded at random, and each discrete coordinate jumps
     with probability 1/(2d). Infeasible points are only ever left for better ones (Deb's rules), and a feasible
@@ -40,43 +45,76 @@ class SA(Population):
 
     config_type: ClassVar[type[SAConfig]] = SAConfig
     memory: ClassVar[tuple[str, ...]] = (
-        *Population.memory, "_x", "_values", "_violations", "_step", "_spread"
+        *Population.memory, "_x", "_values", "_violations", "_step", "_best", "_idle", "_cooled"
     )  # fmt: skip
 
-    def __init__(self, config: Any, space: Space, seed: int = 7, objectives: int = 1, batch: int = 16) -> None:
-        super().__init__(config, space, seed, objectives, batch)
+    def _reset(self) -> None:
         self._x = self._start.copy()
         self._values, self._violations = np.full(self.size, np.inf), np.full(self.size, np.inf)
-        self._step = float(self.config.step)
-        self._spread = 0.0
+        self._step, self._best, self._idle, self._cooled = 1.0, np.inf, 0, 0
 
     def _anchors(self, slots: Ids) -> Array:
         return self._x[slots]
 
     def _move(self, slots: Ids, anchors: Array) -> Array:
         lattice, rng = self._placement.lattice, self._rng
-        z = rng.standard_normal(anchors.shape)
-        y = np.where(lattice.categorical, anchors, reflect(anchors + self._step * z))  # (1)
+        n, d = anchors.shape
+        a = (slots + rng.integers(1, self.size, size=n)) % self.size
+        b = (slots + rng.integers(1, self.size, size=n)) % self.size
+        gamma = self._step * 2.38 / np.sqrt(2.0 * d)
+        y = anchors + gamma * (1 + 0.1 * rng.standard_normal((n, 1))) * (self._x[a] - self._x[b])  # (1)
+        jump = rng.random((n, 1)) < _JUMPS
+        where = rng.random((n, d)) < 1.0 / d
+        where[np.arange(n), rng.integers(d, size=n)] = True
+        heavy = anchors + np.where(where, self.config.step * np.tan(np.pi * (rng.random((n, d)) - 0.5)), 0.0)
+        y = np.where(jump, heavy, y)
+        y = np.where(lattice.categorical, anchors, reflect(y))
         if not lattice.any_discrete:
             return y
         return lattice.jump(lattice.dither(y, rng), rng.random(y.shape) < 0.5 / y.shape[1], rng)
 
-    def _update(self, ids: Ids, x: Array, values: Array, violations: Array) -> None:
-        slots, generation = ids % self.size, int(ids[0]) // self.size
+    def _temperature(self) -> float:
+        known = self._values[self._violations == 0.0]
+        if len(known) < 2:
+            return 0.0
+        q = 0.5 * self.config.cooling**self._cooled
+        return float(self.config.temperature) * float(np.quantile(known, q) - known.min())  # (2)
+
+    def _update(self, ids: Ids, x: Array, values: Array, violations: Array, modelled: Mask) -> None:
+        best = order(values, violations)[0]
+        improved = values[best] < self._best
+        self._best = min(self._best, float(values[best]))
+        self._idle = 0 if improved else self._idle + len(ids)
+        temperature = self._temperature()
+        walkers = self._x, self._values, self._violations
+        adopt(walkers, (x[modelled], values[modelled], violations[modelled]))
+        ids, x, values, violations = ids[~modelled], x[~modelled], values[~modelled], violations[~modelled]
+        if not len(ids):
+            return
+        slots = ids % self.size
+        self._cooled = int((ids[0] - self._since) // self.size)
         feasible = (violations == 0.0) & (self._violations[slots] == 0.0)
-        temperature = self.config.temperature * self._spread * self.config.cooling**generation  # (3)
         with np.errstate(over="ignore"):  # an infinite rise is never accepted
             rise = np.where(feasible, values, 0.0) - np.where(feasible, self._values[slots], 0.0)
             uphill = np.exp(-np.maximum(rise, 0.0) / min(max(temperature, _COLDEST), _HOTTEST))
         won = ~better(self._values[slots], self._violations[slots], values, violations)
-        won |= feasible & (self._rng.random(len(ids)) < uphill)  # (2)
-        if generation > 0 and self._spread > 0.0:
+        won |= feasible & (self._rng.random(len(ids)) < uphill)  # (3)
+        if self._cooled > 0:
             share = float(won.mean()) - self.config.acceptance
             self._step *= float(np.exp(share * len(ids) / self.size))  # (4)
-            self._step = min(max(self._step, _SMALLEST_STEP), 1.0)
+            self._step = min(max(self._step, _SHORTEST), _LONGEST)
         moved = slots[won]
         self._x[moved], self._values[moved], self._violations[moved] = x[won], values[won], violations[won]
-        known = self._values[self._violations == 0.0]
-        if self._spread == 0.0 and len(known) > 1:
+        self._resample(self._temperature())
+
+    def _resample(self, temperature: float) -> None:
+        if np.isfinite(self._values).all() and (self._violations == 0).all():
             with np.errstate(over="ignore"):
-                self._spread = min(float(np.median(known) - known.min()), _HOTTEST)
+                rise = self._values - self._values.min()
+                weights = np.exp(-rise / min(max(temperature, _COLDEST), _HOTTEST))
+            gone = np.flatnonzero(self._rng.random(self.size) < self.config.resampling)
+            kept = self._rng.choice(self.size, size=len(gone), p=weights / weights.sum())  # (5)
+            self._x[gone], self._values[gone] = self._x[kept], self._values[kept]
+
+    def _converged(self) -> bool:
+        return self._exhausted(self._idle, self._x)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["dump_state", "load_state", "random_state", "restore_random_state"]
+__all__ = ["copied", "dump_state", "load_state", "random_state", "restore_random_state"]
 
 _DOCUMENT = "document"
 _ARRAY = "__array__"
@@ -43,6 +43,11 @@ def load_state(data: bytes) -> dict[str, Any]:
         return dict(_fill(json.loads(arrays[_DOCUMENT].tobytes()), arrays))
     except (ValueError, TypeError, KeyError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"these bytes are no optimizer state ({error}); take an older checkpoint") from error
+
+
+def copied(value: Any) -> Any:
+    """The value, a copy if it is an array."""
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def random_state(rng: np.random.Generator) -> dict[str, Any]:
