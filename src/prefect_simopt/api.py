@@ -96,7 +96,7 @@ def resolved(spec: StudySpec) -> tuple[StudySpec, Mapping[str, Any]]:
     """
     if spec.store.block is None:
         return spec, {}
-    from prefect_simopt.blocks.store import resolve_store
+    from prefect_simopt.blocks.resolve import resolve_store
 
     return resolve_store(spec)
 
