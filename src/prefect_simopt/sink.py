@@ -70,17 +70,17 @@ class TrialSink(OutcomeSink):
             self._check(name, array, described)
         except ValueError as error:
             raise ValueError(f"field {name}: {error}") from None
+        place = "/".join(["c", str(trial), *("0" for _ in array.shape)])
         raw = array.reshape(-1).view(np.uint8).data
         if array.nbytes < _PARALLEL:
-            digest, chunk = hashlib.sha256(raw), encode(array)
+            digest = hashlib.sha256(raw)
+            self._storage.write(f"fields/{name}/{place}", encode(array))
         else:
             if self._hasher is None:
                 self._hasher = ThreadPoolExecutor(1, thread_name_prefix="simopt-digest")
             hashing = self._hasher.submit(hashlib.sha256, raw)
-            chunk = encode(array)
+            self._storage.write(f"fields/{name}/{place}", encode(array))
             digest = hashing.result()
-        place = "/".join(["c", str(trial), *("0" for _ in array.shape)])
-        self._storage.write(f"fields/{name}/{place}", chunk)
         return digest.hexdigest()
 
     def _check(self, name: str, array: ChunkArray, described: Field) -> None:

@@ -221,6 +221,24 @@ def test_a_study_that_is_being_written_can_be_verified_but_not_repaired(part, tm
     record.close("interrupted")
 
 
+def test_damage_is_repaired_wherever_it_is(make_location) -> None:
+    location, undisturbed = make_location(), make_location()
+    play(location, SPEC)
+    play(undisturbed, SPEC)
+    storage = location.storage()
+    for key in ("fields/ez/c/6/0/0", "status/c/0", "ledger/000000.jsonl"):
+        data = bytearray(storage.read(key))
+        data[len(data) // 2] ^= 4
+        storage.write(key, bytes(data))
+    assert repair(location)
+    assert verify(location) == []
+    ran: list[int] = []
+    play(location, SPEC, None, ran.append)
+    assert ran == [6]
+    again, expected = (open_study(each.url, each.options).fingerprint() for each in (location, undisturbed))
+    assert again == expected
+
+
 def test_nothing_there_is_no_study(tmp_path) -> None:
     with pytest.raises(StoreError, match="there is no study"):
         verify(StudyLocation(str(tmp_path / "nothing")))
