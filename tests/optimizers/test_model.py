@@ -86,6 +86,13 @@ def test_values_that_say_nothing_give_no_points_and_no_warning(values: np.ndarra
     assert len(suggest(model, 2)) in (0, 2)
 
 
+def test_the_same_point_over_and_over_gives_no_points() -> None:
+    """Noise gives different values to trials that have converged to one place."""
+    model, rng = taught(CUBE, 160), np.random.default_rng(2)
+    model.learn(np.arange(200, 264), np.tile(CENTER, (64, 1)), -1 - rng.random(64), np.zeros(64))
+    assert len(suggest(model, 2)) == 0
+
+
 def test_what_is_kept_is_bounded_and_holds_the_best() -> None:
     model = taught(CUBE, 1600)
     assert len(model._x) == len(model._values) <= 3 * 15 + 32

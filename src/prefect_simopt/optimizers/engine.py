@@ -19,7 +19,7 @@ __all__ = ["Engine"]
 Array = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 
-_FORMAT = 1  # of the state; a state of another format is refused
+_FORMAT = 2  # of the state; a state of another format is refused
 
 
 class Engine(Optimizer):

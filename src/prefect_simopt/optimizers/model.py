@@ -226,6 +226,8 @@ class QuadraticModel:
         distance = (z**2).sum(axis=0)
         near = np.argsort(distance, kind="stable")[: int(_NEAR * p)]
         farthest = float(np.sqrt(distance[near[-1]]))
+        if not farthest > 0.0:  # the same point over and over
+            return None
         z, rise = z[:, near] / farthest, rise[near]
         with np.errstate(over="ignore"):
             median = float(np.median(rise))
@@ -245,6 +247,8 @@ class QuadraticModel:
             factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
             coefficients = cho_solve(factor, terms @ (root * rise), check_finite=False)
         except np.linalg.LinAlgError:
+            return None
+        if not np.isfinite(coefficients).all():
             return None
         hessian = np.zeros((d, d))
         hessian[i, j] = coefficients[d + 1 :]
