@@ -38,6 +38,9 @@ from typing import Any
 import yaml
 from victims import CASES, FILES, Case
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a program, it finds what the tests share
+from s3_server import S3Server
+
 from prefect_simopt.outcomes import decode_outcomes
 from prefect_simopt.seeds import derive_seed
 from prefect_simopt.simulators.processes import children, descendants, marked
@@ -89,10 +92,13 @@ class Victim:
         case: which kind.
         seed: of the study.
         chance: decides on the kills.
+        server: the S3 server that holds its store; None for a folder.
     """
 
-    def __init__(self, folder: Path, case: Case, seed: int, chance: random.Random) -> None:
-        self.folder, self.case, self.seed, self.random = folder, case, seed, chance
+    def __init__(
+        self, folder: Path, case: Case, seed: int, chance: random.Random, server: S3Server | None = None
+    ) -> None:
+        self.folder, self.case, self.seed, self.random, self.server = folder, case, seed, chance, server
         self.tally = Tally()
         self.log = folder / "log.jsonl"
         self.mark = f"{os.getpid()}-{time.time_ns()}"
@@ -110,9 +116,10 @@ class Victim:
         """`simopt run` in a session of its own."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         environment |= {"CHAOS_LOG": str(self.log if store == "studies" else self.log.with_suffix(f".{store}"))}
+        environment |= self.credentials
         with (self.folder / "stderr.txt").open("w") as errors:
             return subprocess.Popen(
-                [SIMOPT, "run", "study.yaml", "--untracked", "--json", "--store", store],
+                [SIMOPT, "run", "study.yaml", "--untracked", "--json", "--store", self.url(store)],
                 cwd=self.folder,
                 env={**environment, MARK: mark or self.mark},
                 stdin=subprocess.DEVNULL,
@@ -128,7 +135,6 @@ class Victim:
         out, _ = process.communicate(timeout=PATIENCE)
         if process.returncode:
             raise RuntimeError((self.folder / "stderr.txt").read_text())
-        shutil.rmtree(self.folder / "undisturbed")
         return str(json.loads(out)["fingerprint"])
 
     def torment(self, fingerprint: str, kills: tuple[int, int]) -> Tally:
@@ -137,10 +143,10 @@ class Victim:
         for _ in range(self.random.randint(*kills)):
             process, held = self.start(), self.held()
             before = self.size()
-            kind = self.random.choice(KILLS)
-            ended, gentle = self.wait_for_moment(process), kind in GENTLE
-            if not ended and kind in PARTIAL:
-                if partial:
+            kind = self.random.choice((*KILLS, "S3 server", "S3 server") if self.server else KILLS)
+            ended, gentle = self.wait_for_moment(process), kind in (*GENTLE, "S3 server")
+            if not ended and kind in (*PARTIAL, "S3 server"):
+                if partial or kind == "S3 server":
                     partial -= 1
                     self.kill(kind, process)
                 ended = self.wait_for_moment(process)
@@ -171,11 +177,17 @@ class Victim:
         if len(set(trials)) != len(trials) or len(trials) != self.case.document(0)["budget"]["trials"]:
             self.fault("unsound", 1, f"{len(trials)} trials in the ledger, {len(set(trials))} different ones")
         verified = subprocess.run(
-            [SIMOPT, "verify", str(self.study)], capture_output=True, text=True, check=False, timeout=PATIENCE
+            [SIMOPT, "verify", f"{self.url('studies')}/{self.case.name}"],
+            env={**os.environ, **self.credentials},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
         )
         if verified.returncode:
             self.fault("unsound", 1, f"verify: {verified.stdout}{verified.stderr}")
         self.tally.counts["studies"] += 1
+        self.tally.counts["studies on S3"] += self.server is not None
 
     def expect(self, process: "subprocess.Popen[str]", kind: str, ended: bool) -> str:
         """Wait for the end of a flow, and check that it is one that may be; returns what it printed."""
@@ -204,7 +216,7 @@ class Victim:
         begin, lines = time.monotonic(), self.size()
         early = self.random.random() < 0.25
         until = self.random.uniform(0, 1.5) if early else PATIENCE
-        wanted = lines + self.random.randint(1, 110 if "free" not in self.case.name else 3000) * 60
+        wanted = lines + self.random.randint(1, 80 if "free" not in self.case.name else 2500) * 60
         while process.poll() is None and time.monotonic() - begin < until:
             if not early and self.size() >= wanted:
                 break
@@ -231,6 +243,10 @@ class Victim:
         if kind == "everything":
             end([flow, *supervisors, *hosts])
             end(marked(MARK, self.mark))
+        if kind == "S3 server" and self.server:
+            self.server.kill()
+            time.sleep(self.random.uniform(0, 2))
+            self.server.start()
         if kind in ("SIGTERM", "SIGINT", "twice SIGINT"):
             number = signal.SIGTERM if kind == "SIGTERM" else signal.SIGINT
             process.send_signal(number)
@@ -294,10 +310,27 @@ class Victim:
         """The seed of a run."""
         return derive_seed(self.seed, trial, replicate)
 
+    def url(self, store: str) -> str:
+        """Where a store is, as the command line takes it."""
+        return f"s3://lab/{store}" if self.server else str(self.folder / store)
+
     @property
     def study(self) -> Path:
-        """The study's folder."""
-        return self.folder / "studies" / self.case.name
+        """The study's folder; the S3 server keeps each object in a file of its name."""
+        root = self.server.folder / "lab" if self.server else self.folder
+        return root / "studies" / self.case.name
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """How the S3 server is reached, in environment variables."""
+        if self.server is None:
+            return {}
+        options = self.server.options
+        return {
+            "AWS_ACCESS_KEY_ID": options["key"],
+            "AWS_SECRET_ACCESS_KEY": options["secret"],
+            "AWS_ENDPOINT_URL": options["endpoint_url"],
+        }
 
     def ledger(self) -> Iterable[dict[str, Any]]:
         """The records, without a last one that a kill cut short."""
@@ -339,7 +372,14 @@ def living(pids: Iterable[int]) -> list[int]:
 
 
 def run(
-    folder: Path, studies: int, *, seed: int = 0, jobs: int = 2, kills: tuple[int, int] = (2, 5), say: Any = None
+    folder: Path,
+    studies: int,
+    *,
+    seed: int = 0,
+    jobs: int = 2,
+    kills: tuple[int, int] = (2, 5),
+    s3: int = 0,
+    say: Any = None,
 ) -> Tally:
     """Torment so many studies.
 
@@ -349,6 +389,7 @@ def run(
         seed: another one, other studies and other kills.
         jobs: how many at the same time.
         kills: how often each is killed, at least and at most.
+        s3: one in so many has its store on an S3 server, which is killed and started again too; 0: none.
         say: called with a line now and then.
     """
     total, lock = Tally(), threading.Lock()
@@ -359,17 +400,22 @@ def run(
         case = CASES[number % len(CASES)]
         # The same few studies are killed in many ways, so that the undisturbed ones need not all be run.
         key = case.name, 1000 * seed + number // len(CASES) % 4
-        victim = Victim(folder / f"{number:04d}-{case.name}", case, key[1], random.Random(f"{seed} {number}"))
+        place = folder / f"{number:04d}-{case.name}"
+        server = S3Server(place.with_suffix(".s3")) if s3 and number % s3 == s3 - 1 else None
+        victim = Victim(place, case, key[1], random.Random(f"{seed} {number}"), server)
         with lock:
             guard = guards.setdefault(key, threading.Lock())
         with guard:
             if key not in known:
                 known[key] = victim.undisturbed()
         tally = victim.torment(known[key], kills)
+        if server is not None:
+            server.kill()
         with lock:
             total.merge(tally)
             if not tally.faults:
-                shutil.rmtree(victim.folder)
+                shutil.rmtree(place)
+                shutil.rmtree(place.with_suffix(".s3"), ignore_errors=True)
             if say is not None and (tally.faults or total.counts["studies"] % 20 == 0):
                 say(f"{dict(total.counts)}\n" + "\n".join(tally.details))
 
@@ -383,11 +429,17 @@ def main() -> int:
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--s3", type=int, default=7, help="one in so many has its store on an S3 server; 0: none")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     begin = time.monotonic()
     total = run(
-        folder, arguments.studies, seed=arguments.seed, jobs=arguments.jobs, say=lambda line: print(line, flush=True)
+        folder,
+        arguments.studies,
+        seed=arguments.seed,
+        jobs=arguments.jobs,
+        s3=arguments.s3,
+        say=lambda line: print(line, flush=True),
     )
     for name, count in sorted(total.counts.items()):
         print(f"{name:28} {count}")
