@@ -14,7 +14,7 @@ def _summarize(schema: dict[str, Any]) -> None:
         schema["description"] = schema["description"].partition("\n\n")[0]
 
 
-MODEL = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_summarize)
+MODEL = ConfigDict(hide_input_in_errors=True, extra="forbid", frozen=True, json_schema_extra=_summarize)
 """The configuration of all models of the spec."""
 
 

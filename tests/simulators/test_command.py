@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from pydantic import ValidationError
 
 from prefect_simopt.errors import SimulatorError
 from prefect_simopt.trial import Reason, Run, Status
@@ -339,8 +340,8 @@ def test_a_source_that_cannot_be_built(place, repository, revision, build, messa
         place.start(place.command("", ["true"], files=[], source=source))
 
 
-def test_a_secret_in_an_address_is_not_shown(place, repository):
+def test_a_secret_in_an_address_is_refused_and_not_shown(place):
     source = {"url": "https://user:secret@localhost:1/repository", "revision": "v1"}
-    with pytest.raises(SimulatorError) as raised:
-        place.start(place.command("", ["true"], files=[], source=source))
+    with pytest.raises(ValidationError, match="no credentials in an address") as raised:
+        place.command("", ["true"], files=[], source=source)
     assert "secret" not in str(raised.value)
