@@ -110,7 +110,12 @@ class Population(Engine):
         turn = (slots - (self._next // self.size) * model.wanted) % self.size  # others in the next generation
         rows = np.flatnonzero((turn < model.wanted) & ~fresh)
         points = model.suggest(len(rows), self._rng) if len(rows) else x[:0]
-        placed = self._placement.place(len(points), lambda k: points[k]) if len(points) else points
+        quadratic = model.fit()
+        if quadratic is None or not len(points):
+            return places
+        # From where the model has its best trial, so that relations pull a point back instead of drawing it again.
+        anchors = np.repeat(quadratic.center[None, :], len(points), axis=0)
+        placed = self._placement.place(len(points), lambda k: points[k], anchors)
         rows = rows[: len(placed)]
         x[rows], places[rows] = placed, turn[rows]
         return places
