@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 OUTPUT ?= studies
 
+unexport PYTHONDONTWRITEBYTECODE   # every start of a process would compile everything anew
+
 .PHONY: demo test test-slow lint format types docs chaos bench up down wheel constraints clean
 .DEFAULT_GOAL := demo
 
@@ -12,7 +14,7 @@ $(READY): pyproject.toml requirements/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements/constraints.txt -e '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c requirements/constraints.txt -e '.[dev]'
 	touch $@
 
 demo: $(READY)          ## the coating study: create the environment, run it, say where to look
