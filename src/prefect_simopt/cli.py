@@ -11,13 +11,14 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from prefect_simopt.errors import CorruptionError, SimoptError, StudyFailedError, StudyInterrupted
+from prefect_simopt.errors import CorruptionError, SimoptError, StoreError, StudyFailedError, StudyInterrupted
 from prefect_simopt.signals import terminable
 
-__all__ = ["again", "main"]
+__all__ = ["again", "console", "main"]
 
 DONE, WRONG_INPUT, FAILED, INTERRUPTED = 0, 2, 3, 130
 
@@ -45,6 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not interrupted.is_set():
                 raise
             return _interrupted()
+
+
+def console() -> None:
+    """The console script."""
+    code = main()
+    if "prefect" in sys.modules:  # it has servers and threads to end
+        sys.exit(code)
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+    os._exit(code)  # all is closed; taking the interpreter down piece by piece takes 0.1 s
 
 
 def again() -> str:
@@ -173,7 +184,13 @@ def print_summary(summary: dict[str, Any], as_json: bool, sentence: Callable[[di
     """Print a summary as the last line of standard output."""
     import orjson
 
-    print(orjson.dumps(summary).decode() if as_json else sentence(summary), flush=True)
+    try:
+        print(orjson.dumps(summary).decode() if as_json else sentence(summary), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise StoreError(f"the summary could not be written to standard output: {error.strerror}") from None
 
 
 def _report(arguments: argparse.Namespace) -> int:

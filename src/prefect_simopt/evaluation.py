@@ -93,7 +93,7 @@ class Evaluation:
         self._ended: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
 
     def add(self, runs: Sequence[Run], ready: Sequence[Outcome] = (), recorded: Collection[int] = ()) -> None:
-        """Take on a generation; may be called while `outcomes` is being iterated over.
+        """Take on a generation and start it; may be called while `outcomes` is being iterated over.
 
         Args:
             runs: all runs of the generation, in order.
@@ -110,6 +110,8 @@ class Evaluation:
             else:
                 self._ready.append(outcome)
         self._todo.extend(self._blocks(runs, [run for key, run in by_key.items() if key in missing]))
+        if not self.stop.requested:
+            self._feed()
 
     def outcomes(self) -> Iterator[Outcome]:
         """Evaluate all that was added; yields each run's final outcome as they end.

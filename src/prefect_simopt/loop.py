@@ -6,10 +6,12 @@ numbers, so that neither the number of workers nor an interruption changes which
 asynchronous mode the order in which results came back decides, and the ledger keeps that order.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -111,12 +113,19 @@ class Search:
         if self.record.created:
             self._checkpoint()  # holds the sampler's plan, which a budget that grows later must not change
         self._waiting = {(outcome.trial, outcome.replicate): outcome for outcome in self.record.collect()}
+        threading.Thread(target=self._import_ahead, name="simopt-imports", daemon=True).start()
         is_async = getattr(self.spec.optimizer, "mode", "generational") == "async"
         ending = self._run_async(history) if is_async else self._run_generations(history)
         self.progress.seconds = time.monotonic() - self._clock
         if ending is not Ending.INTERRUPTED:
             self._checkpoint()
         return ending
+
+    def _import_ahead(self) -> None:
+        """Load, while the first trials run, what is needed when they have ended: otherwise all workers wait for it."""
+        import_module("numcodecs")
+        if self.optimizer.adaptive:
+            import_module("scipy.linalg")
 
     def _run_generations(self, history: deque[entries.Generation]) -> Ending:
         """A generation at a time: the optimizer sees it as a whole, in the order of trial numbers."""
@@ -130,11 +139,12 @@ class Search:
             for observer in self.observers:
                 observer.generation_started(generation.number, len(generation.runs) // self.spec.replicates)
             self._take_on(generation)
+            self._save()  # what came before, now that the simulators have work
             for trial in self._trials():
                 generation.told[trial.number] = trial
             if not self._tell_if_whole(generation):
                 return Ending.INTERRUPTED
-            self._keep_up(generation.number)
+            self._announce(generation.number)
         return ending
 
     def _run_async(self, history: deque[entries.Generation]) -> Ending:
@@ -149,10 +159,11 @@ class Search:
             generation = self._under_way[trial.generation]
             generation.told[trial.number] = trial
             self._tell_if_whole(generation)
-            self._keep_up(trial.generation)
             ending = ending or self._ending()
             if ending is None and (more := self._ask(1)):
                 self._take_on(more)
+            self._announce(trial.generation)
+            self._save()
         return Ending.INTERRUPTED if self.stop.requested else ending or Ending.EXHAUSTED
 
     def _ending(self) -> Ending | None:
@@ -239,14 +250,16 @@ class Search:
         del self._under_way[generation.number]
         return True
 
-    def _keep_up(self, number: int) -> None:
-        """After a tell: arrays, checkpoint and observers."""
+    def _announce(self, number: int) -> None:
         self.progress.seconds = time.monotonic() - self._clock
+        for observer in self.observers:
+            observer.generation_completed(number, self.progress)
+
+    def _save(self) -> None:
+        """Bring the arrays and the checkpoint up to date, where that is due."""
         self._flush()
         if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
             self._checkpoint()
-        for observer in self.observers:
-            observer.generation_completed(number, self.progress)
 
     def _checkpoint(self) -> None:
         under_way = [

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_simopt.optimizers.base import Optimizer
+from prefect_simopt.optimizers.linear import one_thread
 from prefect_simopt.optimizers.placement import Placement
 from prefect_simopt.optimizers.ranking import rankable
 from prefect_simopt.optimizers.state import copied, random_state, restore_random_state
@@ -62,7 +63,13 @@ class Engine(Optimizer):
         wanted = operator.index(n)
         if wanted < 0:
             raise ValueError(f"cannot propose {n} points; ask for 0 or more")
-        self._take_in()
+        if not self._told:
+            return self._ask(wanted)
+        with one_thread():
+            self._take_in()
+            return self._ask(wanted)
+
+    def _ask(self, wanted: int) -> tuple[Ids, Array]:
         first, blocks = self._next, [np.empty((0, self.space.dimensions))]
         while wanted > 0:
             size = min(wanted, self._room())
@@ -150,8 +157,6 @@ class Engine(Optimizer):
         """Take in rankable results in the order of their ids: shapes (n,), (n, d), (n,), (n,)."""
 
     def _take_in(self) -> None:
-        if not self._told:
-            return
         ids = sorted(self._told)
         x, values, violations = zip(*(self._told[key] for key in ids), strict=True)
         self._told.clear()

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_simopt.optimizers.lattice import Lattice
+from prefect_simopt.optimizers.linear import one_thread
 from prefect_simopt.optimizers.ranking import better, order
 from prefect_simopt.optimizers.state import copied
 
@@ -193,11 +194,14 @@ class QuadraticModel:
     def fit(self) -> Quadratic | None:
         """The regression on the trials kept; None when there are too few, or nothing to learn from them."""
         if not self._fitted[0]:
-            self._fitted = (True, self._regression())
+            import scipy.linalg  # noqa: F401 - only here, since it takes longer to import than all the rest
+
+            with one_thread():
+                self._fitted = (True, self._regression())
         return self._fitted[1]
 
     def _regression(self) -> Quadratic | None:
-        from scipy.linalg import cho_factor, cho_solve  # takes longer to import than all the rest
+        from scipy.linalg import cho_factor, cho_solve
 
         if self._d == 0 or not len(self._x):
             return None
