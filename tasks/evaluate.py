@@ -134,12 +134,14 @@ class TrackedCompute:
     Attributes:
         workers: those of `compute`.
         batch_seconds: those of `compute`: what Prefect costs is spread over a task run's batches.
+        fill_batches: as for `compute`.
         started: task runs started so far.
     """
 
     def __init__(self, compute: Compute, trials_per_task: int | Literal["auto"] = "auto") -> None:
         self.compute = compute
         self.workers, self.batch_seconds = compute.workers, compute.batch_seconds
+        self.fill_batches = compute.fill_batches
         self.started = 0
         self._one_batch = trials_per_task != "auto"
         self._opened = time.monotonic()

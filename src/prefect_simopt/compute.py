@@ -29,10 +29,13 @@ class Compute(Protocol):
     Attributes:
         workers: how many batches run at the same time.
         batch_seconds: work that a batch should hold so that what the place costs per batch is under 5 % of it.
+        fill_batches: whether a batch holds that much also when workers then have nothing to do; what is not yet known
+            to be short is spread over all of them.
     """
 
     workers: int
     batch_seconds: float
+    fill_batches: bool
 
     def submit(self, runs: Sequence[Run]) -> "Future[list[Outcome]]":
         """Start a batch. Returns at once; batches start in the order of submission and end in any order."""

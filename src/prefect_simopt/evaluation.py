@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 
 from prefect_simopt.compute import Compute
-from prefect_simopt.spec import LocalComputeConfig
+from prefect_simopt.compute_config import ComputeConfig
 from prefect_simopt.trial import Outcome, Reason, Run, Status
 
 __all__ = ["Evaluation", "StopRequest"]
@@ -19,7 +19,6 @@ __all__ = ["Evaluation", "StopRequest"]
 Batch = Future[list[Outcome]]
 
 WINDOW = 500  # batches outstanding at once: more would flood an orchestrator's event queue
-RERUNS_OF_KILLED = 2  # a run killed from outside is no verdict on its parameters
 
 
 class StopRequest:
@@ -75,7 +74,7 @@ class Evaluation:
 
     def __init__(
         self,
-        config: LocalComputeConfig,
+        config: ComputeConfig,
         compute: Compute,
         batch_rows: int,
         attempted: Callable[[Outcome], None],
@@ -161,18 +160,14 @@ class Evaluation:
             yield [by_row.get(run.row, replace(run, wanted=False)) for run in rows]
 
     def _again(self, outcome: Outcome) -> bool:
-        if outcome.status is Status.COMPLETE:
-            return False
-        allowed = self.config.retries
-        if outcome.reason is Reason.KILLED:
-            allowed = max(allowed, RERUNS_OF_KILLED)
-        return outcome.attempt < allowed
+        return outcome.status is not Status.COMPLETE and outcome.attempt < self.config.reruns(outcome.reason)
 
     def _postpone(self, outcome: Outcome) -> None:
         self.attempted(outcome)
         run, _ = self._runs[outcome.trial, outcome.replicate]
         again = replace(run, attempt=outcome.attempt + 1)
-        delay = self.config.retry_delay * 2.0**outcome.attempt if outcome.reason is not Reason.KILLED else 0.0
+        blameless = outcome.reason in (Reason.KILLED, Reason.MEMORY)
+        delay = 0.0 if blameless else self.config.retry_delay * 2.0**outcome.attempt
         heapq.heappush(self._retries, (time.monotonic() + delay, again.trial * 10_000 + again.replicate, again))
 
     def _feed(self) -> None:
@@ -192,10 +187,11 @@ class Evaluation:
         """Runs in the next batch, when `left` are left."""
         if isinstance(self.config.trials_per_task, int):
             return self.config.trials_per_task
-        if self.batch_rows or math.isnan(self.durations.mean):
-            return 1
+        fill, workers = self.compute.fill_batches, self.compute.workers
+        if math.isnan(self.durations.mean) or (self.batch_rows and not fill):
+            return math.ceil(left / max(workers - len(self._outstanding), 1)) if fill else 1
         wanted = math.ceil(self.compute.batch_seconds / max(self.durations.mean, 1e-7))
-        return max(1, min(wanted, math.ceil(left / self.compute.workers)))
+        return max(1, wanted if fill else min(wanted, math.ceil(left / workers)))
 
     def _wait(self) -> list[Outcome]:
         """Outcomes of the batches that have ended: at least one's, unless a retry is due or a stop was asked for."""

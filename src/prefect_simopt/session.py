@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect_simopt.cache import Cache
 from prefect_simopt.compute import Compute, Listener
+from prefect_simopt.compute_config import LocalComputeConfig
 from prefect_simopt.errors import SimoptError
 from prefect_simopt.evaluation import StopRequest
 from prefect_simopt.loop import Ending, Observer, Search
@@ -97,7 +98,7 @@ def local_compute(
     listener: Listener | None = None,
 ) -> LocalCompute:
     """The spec's simulator on this machine, not yet started; `workers` takes the place of the spec's."""
-    wanted = spec.compute.workers
+    wanted = spec.compute.workers if isinstance(spec.compute, LocalComputeConfig) else "auto"
     return LocalCompute(
         spec.simulator,
         space_names=[parameter.name for parameter in spec.space],

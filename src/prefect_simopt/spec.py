@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from prefect_simopt.compute_config import ComputeConfig, LocalComputeConfig
 from prefect_simopt.forms import MODEL
 from prefect_simopt.optimizers.config import OptimizerConfig, PSOConfig
 from prefect_simopt.problems import wrong_at
@@ -13,7 +14,7 @@ from prefect_simopt.relations import Relation, RelationSyntaxError
 from prefect_simopt.simulators.config import SimulatorConfig
 from prefect_simopt.space import Parameter, Space, numeric_names
 
-__all__ = ["Budget", "Constraint", "LocalComputeConfig", "Objective", "StoreConfig", "StudySpec"]
+__all__ = ["Budget", "Constraint", "Objective", "StoreConfig", "StudySpec"]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -75,43 +76,6 @@ class Budget(_Config):
     failures: float = Field(
         default=0.5, ge=0, le=1, description="Share of failed trials above which the study fails; at 1 it never does."
     )
-
-
-class LocalComputeConfig(_Config):
-    """Simulators run as processes on this machine."""
-
-    model_config = ConfigDict(title="Compute")
-
-    type: Literal["local"] = "local"
-    workers: int | Literal["auto"] = Field(
-        default="auto", description="Simulators that run at the same time; auto: one per core, or per GPU."
-    )
-    trials_per_task: int | Literal["auto"] = Field(
-        default="auto", description="Trials in one tracked task; auto: so many that tracking costs under 5 %."
-    )
-    timeout: float = Field(
-        default=3600, gt=0, le=10_000_000, allow_inf_nan=False, description="Seconds after which a trial is killed."
-    )
-    retries: int = Field(
-        default=0,
-        ge=0,
-        le=100,
-        description="How often a failed trial is run again. One that was killed from outside is run again in any case.",
-    )
-    retry_delay: float = Field(
-        default=1,
-        ge=0,
-        le=86_400,
-        allow_inf_nan=False,
-        description="Seconds before the first retry; doubled for each further one.",
-    )
-
-    @field_validator("workers", "trials_per_task")
-    @classmethod
-    def _positive(cls, number: int | str) -> int | str:
-        if isinstance(number, int) and not 1 <= number <= 100_000:
-            raise ValueError("a whole number from 1 to 100000, or auto")
-        return number
 
 
 class StoreConfig(_Config):
@@ -186,7 +150,7 @@ class StudySpec(_Config):
     replicates: int = Field(
         default=1, ge=1, le=10_000, description="Runs for each trial of a noisy simulator, each with a seed of its own."
     )
-    compute: LocalComputeConfig = Field(default_factory=LocalComputeConfig, description="Where simulators run.")
+    compute: ComputeConfig = Field(default_factory=LocalComputeConfig, description="Where simulators run.")
     store: Annotated[StoreConfig, BeforeValidator(_located)] = Field(
         default_factory=StoreConfig, description="Where the study lives."
     )

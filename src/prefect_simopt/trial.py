@@ -24,6 +24,7 @@ class Reason(StrEnum):
     EXIT = "exit"
     TIMEOUT = "timeout"
     KILLED = "killed"
+    MEMORY = "out of memory"
     MISSING_METRIC = "missing metric"
     NOT_FINITE = "not finite"
     BAD_RESULT = "bad result"

@@ -16,6 +16,7 @@ class ThreadCompute:
     """Calls `function(**parameters)` in threads; outcomes go to the store's outcomes before futures resolve."""
 
     batch_seconds = 0.01
+    fill_batches = False
 
     def __init__(self, function, location, workers=1, die_after=None):
         self.function, self.workers = function, workers

@@ -19,6 +19,7 @@ class Threads:
     """A place where simulators run: threads that sleep."""
 
     batch_seconds = 0.02
+    fill_batches = False
 
     def __init__(self, workers=2, seconds=0.0, fails=(), breaks=False):
         self.workers, self.seconds, self.fails, self.breaks = workers, seconds, fails, breaks

@@ -54,6 +54,7 @@ class LocalCompute:
     """
 
     batch_seconds = 0.05
+    fill_batches = False
 
     def __init__(
         self,
