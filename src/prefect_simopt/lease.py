@@ -21,7 +21,7 @@ import orjson
 from prefect_simopt.errors import LeaseError, StoreError
 from prefect_simopt.storage import Storage
 
-__all__ = ["Lease", "holds", "is_held"]
+__all__ = ["Lease", "holds", "is_held", "is_written_by"]
 
 KEY = "lease/lease.json"
 TTL = 30.0
@@ -138,6 +138,18 @@ def holds(storage: Storage, token: str) -> bool:
         StoreError: the store does not say.
     """
     return _parsed(storage.read(KEY) or b"").get("token") == token
+
+
+def is_written_by(storage: Storage, token: str) -> bool:
+    """Whether the holder with this token still writes the study, as far as one look from elsewhere can tell.
+
+    Raises:
+        StoreError: the store does not say.
+    """
+    holder = _parsed(storage.read(KEY) or b"")
+    if holder.get("token") != token or "released" in holder:
+        return False
+    return (storage.age(KEY) or 0.0) < 2 * float(holder.get("ttl", TTL))
 
 
 def is_held(storage: Storage) -> bool:

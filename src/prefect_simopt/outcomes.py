@@ -12,10 +12,18 @@ from typing import Any
 
 import orjson
 
-from prefect_simopt.storage import StudyLocation
-from prefect_simopt.trial import Outcome
+from prefect_simopt.storage import Storage, StudyLocation
+from prefect_simopt.trial import Outcome, Run
 
-__all__ = ["FOLDER", "OutcomeSink", "decode_outcomes", "encode_outcomes", "outcomes_name", "trial_range"]
+__all__ = [
+    "FOLDER",
+    "OutcomeSink",
+    "decode_outcomes",
+    "encode_outcomes",
+    "find_outcomes",
+    "outcomes_name",
+    "trial_range",
+]
 
 FOLDER = "outcomes"
 _NAME = re.compile(r"(\d+)-(\d+)-[0-9a-f]+\.jsonl")
@@ -78,6 +86,24 @@ def decode_outcomes(data: bytes) -> tuple[list[Outcome], list[bytes]]:
         else:
             damaged.append(line)
     return good, damaged
+
+
+def find_outcomes(storage: Storage, runs: Sequence[Run]) -> dict[tuple[int, int], Outcome]:
+    """Outcomes in the store of these very attempts, by trial and replicate.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    attempts = {(run.trial, run.replicate): run.attempt for run in runs}
+    trials = {run.trial for run in runs}
+    names = [name for name in storage.names(FOLDER) if trials.intersection(trial_range(name) or ())] if runs else []
+    found = {}
+    for data in storage.read_many([f"{FOLDER}/{name}" for name in names]):
+        for outcome in decode_outcomes(data or b"")[0]:
+            key = outcome.trial, outcome.replicate
+            if attempts.get(key) == outcome.attempt:
+                found[key] = outcome
+    return found
 
 
 def _body(document: dict[str, Any]) -> bytes:

@@ -18,9 +18,11 @@ from prefect_simopt.simulators.contract import Result
 from prefect_simopt.simulators.failure import RunFailure
 from prefect_simopt.simulators.fields import check_readers, read_fields
 from prefect_simopt.simulators.identity import digest_of_path, identity
+from prefect_simopt.simulators.memory import Shortage
 from prefect_simopt.simulators.metrics import StdoutScanner, read_metrics
 from prefect_simopt.simulators.source import checkout
 from prefect_simopt.simulators.staging import PARAMS_FILE, Staging, as_text, check_placeholders, substitute
+from prefect_simopt.simulators.verdicts import STARVED
 from prefect_simopt.simulators.workspace import Workspace
 from prefect_simopt.trial import Reason, Run
 
@@ -93,7 +95,9 @@ class CommandProgram:
         }
         scanner = StdoutScanner(self._simulator["metrics"])
         words = [substitute(word, values) for word in self._simulator["command"]]
-        check_end(words[0], execute(words, directory, environment, scanner))
+        shortage = Shortage()
+        code = execute(words, directory, environment, scanner)
+        check_end(words[0], code, starved=code == -signal.SIGKILL and shortage.seen())
         metrics = read_metrics(directory, self._simulator["metrics"], scanner.found)
         return Result(metrics, read_fields(directory, self._simulator["fields"]))
 
@@ -208,8 +212,10 @@ def _pump(process: "subprocess.Popen[bytes]", scanner: StdoutScanner) -> None:
     scanner.end()
 
 
-def check_end(program: str, code: int) -> None:
+def check_end(program: str, code: int, *, starved: bool = False) -> None:
     """Raise `RunFailure` unless the program ended well."""
+    if starved:
+        raise RunFailure(Reason.MEMORY, STARVED)
     if code > 0:
         raise RunFailure(Reason.EXIT, f"the program {Path(program).name!r} ended with exit code {code}")
     if code < 0:

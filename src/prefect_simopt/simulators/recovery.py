@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from prefect_simopt.outcomes import FOLDER, OutcomeSink, decode_outcomes, trial_range
+from prefect_simopt.outcomes import OutcomeSink, find_outcomes
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.trial import Outcome, Reason, Run, Status
 
@@ -52,11 +52,11 @@ def recover(batches: Sequence[Batch], location: StudyLocation) -> None:
     Raises:
         StoreError: the store cannot be read or written.
     """
-    written = _written(batches, location)
+    written = find_outcomes(location.storage(), [run for batch in batches for run in batch.runs])
     for batch in batches:
         for serial, runs in list(batch.calls.items()):
             wanted = [run for run in runs if run.wanted and (run.trial, run.replicate) not in batch.outcomes]
-            found = [written[key] for run in wanted if (key := (run.trial, run.replicate, run.attempt)) in written]
+            found = [written[key] for run in wanted if (key := (run.trial, run.replicate)) in written]
             culprit = len(found) < len(wanted)
             if culprit:
                 there = {(outcome.trial, outcome.replicate) for outcome in found}
@@ -65,17 +65,6 @@ def recover(batches: Sequence[Batch], location: StudyLocation) -> None:
             del batch.calls[serial]
             if culprit:
                 return
-
-
-def _written(batches: Sequence[Batch], location: StudyLocation) -> dict[tuple[int, int, int], Outcome]:
-    """Outcomes in the store of the runs that these batches wait for."""
-    trials = {run.trial for batch in batches for run in batch.runs}
-    if not trials:
-        return {}
-    storage = location.storage()
-    names = [name for name in storage.names(FOLDER) if trials.intersection(trial_range(name) or ())]
-    good = [decode_outcomes(storage.read(f"{FOLDER}/{name}") or b"")[0] for name in names]
-    return {(each.trial, each.replicate, each.attempt): each for group in good for each in group}
 
 
 def _killed(runs: Sequence[Run], location: StudyLocation) -> list[Outcome]:

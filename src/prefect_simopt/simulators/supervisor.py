@@ -23,6 +23,7 @@ from prefect_simopt.simulators import processes, wire
 from prefect_simopt.simulators.board import Board
 from prefect_simopt.simulators.capture import Stream
 from prefect_simopt.simulators.hosting import HostProcess
+from prefect_simopt.simulators.memory import Shortage
 from prefect_simopt.simulators.recorder import Recorder
 from prefect_simopt.simulators.verdicts import Call, death, failed, not_loaded, without_our_frames
 from prefect_simopt.storage import StudyLocation
@@ -50,17 +51,16 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._calls: deque[Call] = deque()  # the host has them
         self._waiting: deque[list[Call]] = deque()  # batches that it gets next
-        self._number = 0
         self._recorder = Recorder()
         self._host: HostProcess | None = None
         self._stream = Stream(self._log, self._progress)
         self._killed: tuple[str, int] | None = None
-        self._crash = ""
         self._window = self._ready_by = self._end_at = float("inf")
         self._ending = self._done = False
-        self._deaths = self._stillbirths = 0
+        self._number = self._deaths = self._stillbirths = 0
+        self._shortage = Shortage()
         self._setup: dict[str, Any] = {}
-        self._blob = b""
+        self._blob, self._crash = b"", ""
         self._store: dict[str, Any] = {}
 
     def run(self) -> None:
@@ -190,7 +190,7 @@ class Supervisor:
     def _watch_host(self) -> None:
         assert self._host  # noqa: S101
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._host.control.unsent else 0)
-        with contextlib.suppress(KeyError):  # it is dying, and has closed its side
+        with contextlib.suppress(KeyError):  # dying: it has closed its side
             self._selector.modify(self._host.control.sock, events, self._from_host)
 
     def _from_host(self) -> None:
@@ -339,7 +339,9 @@ class Supervisor:
             self._calls.extendleft(Call(0, call.serial, [run]) for run in reversed(call.wanted))
             return
         else:
-            reason, message = (Reason.EXIT, self._crash) if self._crash else death(status)
+            reason, message = (
+                (Reason.EXIT, self._crash) if self._crash else death(status, starved=self._shortage.seen())
+            )
             text = without_our_frames(text)
         self._recorder.add(call, failed(call, reason, message, seconds), text)
         self._write()

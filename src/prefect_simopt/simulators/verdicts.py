@@ -11,8 +11,9 @@ from typing import Any
 from prefect_simopt.simulators.capture import last_lines
 from prefect_simopt.trial import Outcome, Reason, Status
 
-__all__ = ["Call", "death", "failed", "not_loaded", "without_our_frames"]
+__all__ = ["STARVED", "Call", "death", "failed", "not_loaded", "without_our_frames"]
 
+STARVED = "the kernel killed the simulator: memory ran out, of the machine or of what the container may use"
 _OUR_FRAMES = re.compile(
     rb'  File "(?:[^"\n]*/prefect_simopt/simulators/(?:host|hosting|supervisor|python)\.py|<frozen runpy>)".*\n?'
     rb"|\n?Extension modules: .*\n?"
@@ -39,9 +40,11 @@ class Call:
         return [run for run in self.runs if run["wanted"]]
 
 
-def death(status: int) -> tuple[Reason, str]:
-    """Why a host is gone, by the status that it left."""
+def death(status: int, *, starved: bool = False) -> tuple[Reason, str]:
+    """Why a host is gone, by the status that it left and by whether the kernel has killed for want of memory."""
     if os.WIFSIGNALED(status):
+        if starved and os.WTERMSIG(status) == signal.SIGKILL:
+            return Reason.MEMORY, STARVED
         number = os.WTERMSIG(status)
         name = signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
         hint = " (so does the kernel when memory runs out)" if number == signal.SIGKILL else ""
