@@ -41,6 +41,7 @@ class Generation:
         trials: its trials' numbers, in the order in which they were asked.
         parameters: as stored numbers, shape (n, d).
         told: the trials that have ended, by number.
+        wanted: how many trials were asked for; there are fewer where a space is nearly used up.
         asked_at: number of the record that asked for it; -1 when that was before the records that were read.
         told_at: number of the record that told of each trial, by the trial's number.
     """
@@ -48,6 +49,7 @@ class Generation:
     number: int
     trials: list[int]
     parameters: Array
+    wanted: int
     told: dict[int, Trial] = field(default_factory=dict)
     asked_at: int = -1
     told_at: dict[int, int] = field(default_factory=dict)
@@ -58,10 +60,13 @@ def number_of(entry: Entry) -> int:
     return int(entry["id"].partition("/")[2].partition(".")[0])
 
 
-def generation_entry(number: int, trials: Sequence[int], parameters: Array, seeds: Sequence[int]) -> dict[str, Any]:
-    """A generation was asked for."""
+def generation_entry(
+    number: int, trials: Sequence[int], parameters: Array, seeds: Sequence[int], wanted: int
+) -> dict[str, Any]:
+    """A generation of `wanted` trials was asked for."""
     generated = {"trials": list(trials), "parameters": np.ascontiguousarray(parameters), "seeds": list(seeds)}
-    return {"activity": "generation", "id": f"generation/{number}", "generated": generated}
+    used = {} if wanted == len(trials) else {"used": {"wanted": wanted}}
+    return {"activity": "generation", "id": f"generation/{number}", **used, "generated": generated}
 
 
 def attempt_entry(outcome: Outcome) -> dict[str, Any]:
@@ -168,10 +173,10 @@ def generations(
     for entry in entries:
         if entry["activity"] == "generation":
             generated = entry["generated"]
-            parameters = np.array(generated["parameters"], dtype=np.float64)
-            add(
-                Generation(number_of(entry), generated["trials"], parameters, asked_at=entry["seq"]), generated["seeds"]
-            )
+            trials, seeds = generated["trials"], generated["seeds"]
+            parameters = np.array(generated["parameters"], dtype=np.float64).reshape(len(trials), len(space.parameters))
+            wanted = entry.get("used", {}).get("wanted", len(trials))
+            add(Generation(number_of(entry), trials, parameters, wanted, asked_at=entry["seq"]), seeds)
         elif entry["activity"] == "trial" and (number := number_of(entry)) in homes:
             generation, row, seed = homes[number]
             generation.told[number] = trial_of(entry, space, generation.parameters[row].tolist(), seed)

@@ -5,7 +5,7 @@ import heapq
 import math
 import queue
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
@@ -70,6 +70,9 @@ class Evaluation:
         batch_rows: rows in each call of a batch simulator, 0 for other simulators.
         attempted: told of each failed run that is run again.
         stop: ends an evaluation early.
+
+    Attributes:
+        batches: how many there have been: the number of the next one.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Evaluation:
         self.attempted, self.stop = attempted, stop
         self.durations = Durations()
         self.batches = 0
+        self._kills: Counter[tuple[int, int]] = Counter()
         self._todo: deque[list[Run]] = deque()
         self._retries: list[tuple[float, int, Run]] = []
         self._outstanding: dict[Batch, int] = {}
@@ -160,7 +164,13 @@ class Evaluation:
             yield [by_row.get(run.row, replace(run, wanted=False)) for run in rows]
 
     def _again(self, outcome: Outcome) -> bool:
-        return outcome.status is not Status.COMPLETE and outcome.attempt < self.config.reruns(outcome.reason)
+        if outcome.status is Status.COMPLETE:
+            return False
+        spent = outcome.attempt
+        if outcome.reason is Reason.KILLED:  # kills of earlier runs of the study do not count
+            spent = min(spent, self._kills[outcome.trial, outcome.replicate])
+            self._kills[outcome.trial, outcome.replicate] += 1
+        return spent < self.config.reruns(outcome.reason)
 
     def _postpone(self, outcome: Outcome) -> None:
         self.attempted(outcome)

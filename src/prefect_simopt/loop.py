@@ -95,8 +95,10 @@ class Search:
         self._evaluation = Evaluation(
             self.spec.compute, self.compute, self.batch_rows, self.record.attempted, self.stop
         )
+        self._evaluation.batches = self.record.batches
         self._flush = self.flush or self.record.flush
         self._asked = 0  # generations asked for
+        self._restored = False  # from a checkpoint
         self._under_way: dict[int, Generation] = {}
         self._first: dict[int, Run] = {}  # run of each trial taken on
         self._waiting: dict[tuple[int, int], Outcome] = {}
@@ -110,7 +112,7 @@ class Search:
         """
         history = self._restore()
         self._clock = time.monotonic() - self.progress.seconds
-        if self.record.created:
+        if not self._restored and not history:
             self._checkpoint()  # holds the sampler's plan, which a budget that grows later must not change
         self._waiting = {(outcome.trial, outcome.replicate): outcome for outcome in self.record.collect()}
         threading.Thread(target=self._import_ahead, name="simopt-imports", daemon=True).start()
@@ -174,14 +176,20 @@ class Search:
         replicates = self.spec.replicates
         outstanding = sum(len(each.runs) // replicates for each in self._under_way.values())
         size = min(size, self.spec.budget.trials - self.progress.told - outstanding)
-        ids, x = self.optimizer.ask(max(size, 0))
-        if len(ids) == 0:
+        if size <= 0:
             return None
+        ids, x = self.optimizer.ask(size)
         points = self.space.decode(x)
         generation = self._generation(self._asked, ids.tolist(), points)
         seeds = [run.seed for run in generation.runs[::replicates]]
-        self.record.asked(generation.number, ids.tolist(), self._numbers(points), seeds)
-        return generation
+        # Also when there was nothing to give: looking for it has used up random numbers.
+        self.record.asked(generation.number, ids.tolist(), self._numbers(points), seeds, size)
+        return self._unless_empty(generation)
+
+    def _unless_empty(self, generation: Generation) -> Generation | None:
+        if not generation.runs:
+            del self._under_way[generation.number]
+        return generation if generation.runs else None
 
     def _generation(self, number: int, trials: Sequence[int], points: Sequence[dict[str, Any]]) -> Generation:
         """A generation under way."""
@@ -194,6 +202,7 @@ class Search:
                 replicate=replicate,
                 generation=number,
                 row=row * len(replicates) + replicate,
+                attempt=self.record.attempts(trial, replicate),
             )
             for row, (trial, point) in enumerate(zip(trials, points, strict=True))
             for replicate in replicates
@@ -258,7 +267,9 @@ class Search:
     def _save(self) -> None:
         """Bring the arrays and the checkpoint up to date, where that is due."""
         self._flush()
-        if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
+        # What was told of a generation under way would be missing beyond the checkpoint.
+        between = not any(each.told for each in self._under_way.values())
+        if between and time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
@@ -277,6 +288,7 @@ class Search:
         if found is None:
             return deque(self.record.history())
         payload, after = found
+        self._restored = True
         state = load_state(payload)
         self.optimizer = optimizer_from_state(state["optimizer"])
         self.progress.restore(state["progress"])
@@ -285,12 +297,15 @@ class Search:
         for number, trials, points in state["under_way"]:
             self._generation(number, trials, points)
             seeds = [derive_seed(self.spec.seed, trial) for trial in trials]
-            under_way.append((entries.Generation(number, trials, self._numbers(points)), seeds))
+            under_way.append((entries.Generation(number, trials, self._numbers(points), len(trials)), seeds))
         return deque(self.record.history(after, under_way))
 
-    def _ask_again(self, recorded: entries.Generation) -> Generation:
-        """A generation that the ledger holds: the optimizer is asked for it as it was then."""
-        ids, x = self.optimizer.ask(len(recorded.trials))
+    def _ask_again(self, recorded: entries.Generation) -> Generation | None:
+        """A generation that the ledger holds: the optimizer is asked for it as it was then, unless it still knows."""
+        if (known := self._under_way.get(recorded.number)) is not None:
+            known.told |= recorded.told
+            return known
+        ids, x = self.optimizer.ask(recorded.wanted)
         points = self.space.decode(x)
         if ids.tolist() != list(recorded.trials) or not np.array_equal(self._numbers(points), recorded.parameters):
             raise CorruptionError(
@@ -299,7 +314,7 @@ class Search:
             )
         generation = self._generation(recorded.number, ids.tolist(), points)
         generation.told |= recorded.told
-        return generation
+        return self._unless_empty(generation)
 
     def _replay_async(self, history: Sequence[entries.Generation]) -> None:
         """Ask and tell in the order of the ledger."""
@@ -309,7 +324,8 @@ class Search:
             events += [(at, each, each.told[number]) for number, at in each.told_at.items()]
         for _, recorded, trial in sorted(events, key=lambda event: event[0]):
             if trial is None:
-                self._ask_again(recorded).told.clear()
+                if (generation := self._ask_again(recorded)) is not None:
+                    generation.told.clear()
             else:
                 generation = self._under_way[recorded.number]
                 generation.told[trial.number] = trial

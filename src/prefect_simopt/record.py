@@ -31,7 +31,7 @@ from prefect_simopt.ledger import Ledger
 from prefect_simopt.outcomes import FOLDER, decode_outcomes, trial_range
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.storage import Storage, StudyLocation
-from prefect_simopt.trial import Outcome, Status, Trial
+from prefect_simopt.trial import Outcome, Reason, Status, Trial
 from prefect_simopt.view import View
 
 __all__ = ["Record"]
@@ -49,16 +49,17 @@ class Record:
         location: where the study lives.
         created: whether this run created the study.
         earlier: provenance of the run before this one; empty when there was none.
+        batches: how many batches there have been: the number of the next one.
     """
 
     def __init__(self, location: StudyLocation, storage: Storage, lease: Lease, spec: StudySpec) -> None:
-        self.location, self.created = location, False
+        self.location, self.created, self.batches = location, False, 0
         self.earlier: Mapping[str, Any] = {}
         self._storage, self._lease, self._spec = storage, lease, spec
         self._ledger = Ledger(storage)
         self._view: View
         self._run = f"run/{secrets.token_hex(4)}"
-        self._tries: dict[tuple[int, int], tuple[int, float]] = {}
+        self._tries: dict[tuple[int, int], int] = {}  # the last failed attempt of each run that has not ended
         self._checkpoints: list[tuple[int, str, str]] = []  # seq, key, SHA-256
         self._dropped: dict[int, int] = {}  # trials that a repair dropped, and the seq at which they were told
         self._seconds = 0.0  # that earlier runs took
@@ -106,10 +107,15 @@ class Record:
 
     def attempts(self, trial: int, replicate: int = 0) -> int:
         """How many runs of a trial that has not ended have failed so far, in earlier runs of the study too."""
-        return self._tries.get((trial, replicate), (-1, 0.0))[0] + 1
+        return self._tries.get((trial, replicate), -1) + 1
 
     def asked(
-        self, generation: int, trials: Sequence[int], parameters: npt.NDArray[np.float64], seeds: Sequence[int]
+        self,
+        generation: int,
+        trials: Sequence[int],
+        parameters: npt.NDArray[np.float64],
+        seeds: Sequence[int],
+        wanted: int | None = None,
     ) -> None:
         """The optimizer asked for a generation: call this before any of it runs.
 
@@ -118,8 +124,10 @@ class Record:
             trials: numbers of its n trials.
             parameters: as stored numbers, shape (n, d).
             seeds: of their first replicates, n.
+            wanted: how many were asked for; left out: n.
         """
-        self._append([generation_entry(generation, trials, parameters, seeds)])
+        count = len(trials) if wanted is None else wanted
+        self._append([generation_entry(generation, trials, parameters, seeds, count)])
 
     def told(self, ended: Sequence[tuple[Trial, Sequence[Outcome]]]) -> None:
         """Trials have ended, with all their replicates. Doing it again changes nothing.
@@ -143,16 +151,6 @@ class Record:
     def attempted(self, outcome: Outcome) -> None:
         """A run has failed and will be run again."""
         self._append([attempt_entry(outcome)])
-
-    def event(self, activity: str, identity: str, **facts: Any) -> None:
-        """Put anything else that happened into the ledger.
-
-        Args:
-            activity: one word.
-            identity: which one of its kind.
-            facts: further entries, such as `used` and `generated`.
-        """
-        self._append([{"activity": activity, "id": f"{activity}/{identity}", **facts}])
 
     def collect(self) -> list[Outcome]:
         """Outcomes that wait to be told: of runs that ended while nobody watched. Damaged ones are left out."""
@@ -282,6 +280,7 @@ class Record:
             kind = entry["activity"]
             if kind == "trial":
                 number = number_of(entry)
+                self.batches = max(self.batches, entry["generated"].get("batch", -1) + 1)
                 self._dropped.pop(number, None)
                 if self._tries:
                     for replicate in range(self._spec.replicates):
@@ -290,7 +289,7 @@ class Record:
                 generated = entry["generated"]
                 if generated["status"] == "failed":
                     place = number_of(entry), generated.get("replicate", 0)
-                    self._tries[place] = generated.get("attempt", 0), generated.get("started", 0.0)
+                    self._tries[place] = generated.get("attempt", 0)
             elif kind == "checkpoint":
                 key = f"{entry['id']}.bin"
                 self._checkpoints.append((entry["seq"], key, entry["generated"]["sha256"]))
@@ -308,8 +307,11 @@ class Record:
         trial, view = outcome.trial, self._view
         if trial >= view.capacity or not view.asked[trial] or view.status[trial]:
             return False
-        if self._tries.get((outcome.trial, outcome.replicate)) == (outcome.attempt, outcome.started):
-            return False
+        tried = self._tries.get((outcome.trial, outcome.replicate), -1)
+        if outcome.status is Status.FAILED and outcome.attempt <= tried:
+            again = outcome.reason is Reason.KILLED or outcome.attempt < self._spec.compute.reruns(outcome.reason)
+            if again or outcome.attempt < tried:  # otherwise a replicate's last, whose trial was not told yet
+                return False
         try:
             for name, digest in outcome.fields.items():
                 read_field(self._storage, name, outcome.trial, digest, field_document(self._storage, name))

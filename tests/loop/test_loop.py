@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 from threads import Died, ThreadCompute
 
+from prefect_simopt.api import load_study
 from prefect_simopt.errors import SpecError
 from prefect_simopt.loop import Ending, Search
 from prefect_simopt.optimizers import dump_state
@@ -266,3 +267,83 @@ def test_given_points_are_run_as_they_are(tmp_path):
 def test_a_wrong_point_is_refused(tmp_path, point, said):
     with pytest.raises(SpecError, match=said):
         study(tmp_path, optimizer={"type": "points", "points": [point]})
+
+
+class TestResumes:
+    """What must hold however a study was cut into runs."""
+
+    @pytest.mark.parametrize("optimizer", ["pso", "lhs", {"type": "ga", "mode": "async"}], ids=str)
+    def test_a_checkpoint_at_any_moment_loses_nothing(self, tmp_path, monkeypatch, optimizer):
+        monkeypatch.setattr("prefect_simopt.loop.CHECKPOINT_SECONDS", 0.0)
+        whole, broken = (study(tmp_path / name, optimizer=optimizer) for name in ("whole", "broken"))
+        search(whole)
+        calls = []
+        for die_after in (3, 2, 0, 1, 9, 17, 1, None):
+            calls += search(broken, die_after=die_after)[2]
+        assert sorted(calls) == [(trial, 0, 0) for trial in range(40)]
+        assert trials(whole) == trials(broken)
+
+    @pytest.mark.parametrize("replicates", [1, 2])
+    def test_retries_are_bounded_over_all_runs(self, tmp_path, replicates):
+        def broken(x, n):
+            raise RuntimeError("no licence")
+
+        budget = {"trials": 3, "failures": 1.0}
+        compute = {"retries": 4, "retry_delay": 0.0}
+        spec = study(tmp_path, optimizer="random", budget=budget, compute=compute, replicates=replicates)
+        calls = []
+        for die_after in (1, 2, 1, 1, 3, 1, None):
+            ending, _, made, _ = search(spec, broken, die_after=die_after)
+            calls += made
+        assert ending is Ending.BUDGET
+        assert sorted(calls) == [(t, r, a) for t in range(3) for r in range(replicates) for a in range(5)]
+
+    def test_batches_are_numbered_on(self, tmp_path):
+        spec = study(tmp_path, optimizer="random", compute={"trials_per_task": 4})
+        for die_after in (8, 12, None):
+            search(spec, die_after=die_after)
+        batches = load_study(study_location(spec).url).trials["batch"]
+        known = batches[batches >= 0]  # those of a run that was killed are not known
+        assert known.value_counts().max() <= 4
+        assert len(known) >= 20
+
+    def test_a_kill_before_the_first_checkpoint_keeps_the_plan_of_a_sampler(self, tmp_path):
+        location = study_location(spec := study(tmp_path, optimizer="lhs"))
+        Record.open(location, spec=spec, provenance={}).close("died")
+        search(spec, die_after=5)
+        search(study(tmp_path, optimizer="lhs", budget={"trials": 55}))
+        search(whole := study(tmp_path / "whole", optimizer="lhs"))
+        both = [load_study(study_location(each).url).trials[["x", "n"]][:40] for each in (spec, whole)]
+        assert both[0].equals(both[1])
+
+    @pytest.mark.parametrize("optimizer", ["pso", "random", "ga", {"type": "cma", "mode": "async"}], ids=str)
+    def test_a_space_that_is_nearly_used_up_is_replayed(self, tmp_path, optimizer):
+        space = [{"name": "x", "low": 0, "high": 1, "step": 0.25}, {"name": "n", "type": "int", "low": 0, "high": 4}]
+        relations = ["x + n <= 4.5"]
+        whole, broken = (
+            study(tmp_path / name, space=space, relations=relations, optimizer=optimizer)
+            for name in ("whole", "broken")
+        )
+        search(whole)
+        calls = []
+        for die_after in (5, 14, 2, 1, None):
+            ending, _, made, _ = search(broken, die_after=die_after)
+            calls += made
+        assert ending is Ending.EXHAUSTED
+        assert sorted(calls) == [(trial, 0, 0) for trial in range(23)]
+        assert trials(whole) == trials(broken)
+
+    def test_looking_in_vain_for_a_point_is_replayed(self, tmp_path):
+        """Workers that get no point, as others hold the last ones, have changed the optimizer's random numbers."""
+        space = [{"name": "x", "low": 0, "high": 1, "step": 0.5}, {"name": "n", "type": "int", "low": 0, "high": 3}]
+        barrier = threading.Barrier(2)
+
+        def slow(x, n):
+            with suppress(threading.BrokenBarrierError):
+                barrier.wait(0.05)
+            return bowl(x, n)
+
+        spec = study(tmp_path, space=space, optimizer={"type": "ga", "mode": "async"}, relations=["x + n <= 3.2"])
+        for die_after in (4, 5, 1, None):
+            ending, _, _, _ = search(spec, slow, workers=4, die_after=die_after)
+        assert ending is Ending.EXHAUSTED

@@ -17,6 +17,7 @@ from prefect_simopt.errors import LeaseError
 from prefect_simopt.record import Record
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.study import open_study
+from prefect_simopt.trial import Outcome, Status
 from prefect_simopt.verify import verify
 
 SPEC = make_spec(16)
@@ -155,7 +156,8 @@ def test_a_writer_without_a_lease_stops(location: StudyLocation) -> None:
     storage.write("lease/lease.json", orjson.dumps({**holder, "token": "another", "host": "far", "machine": "far"}))
     time.sleep(0.3)
     before = storage.read("ledger/000000.jsonl")
-    for write in (lambda: record.event("note", "1"), lambda: record.save_checkpoint(b"1"), lambda: record.close("x")):
+    failed = Outcome(0, Status.FAILED)
+    for write in (lambda: record.attempted(failed), lambda: record.save_checkpoint(b"1"), lambda: record.close("x")):
         with pytest.raises(LeaseError, match="on far"):
             write()
     assert storage.read("ledger/000000.jsonl") == before

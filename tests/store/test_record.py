@@ -217,14 +217,14 @@ def test_replicates_keep_their_own_records(location: StudyLocation) -> None:
 def test_checkpoints_are_kept_few_and_skipped_when_damaged(location: StudyLocation) -> None:
     record = opened(location)
     for i in range(5):
-        record.event("note", str(i))
+        record.attempted(Outcome(i, Status.FAILED))
         record.save_checkpoint(f"state {i}".encode())
     names = [name for name in location.storage().names("checkpoints") if name.endswith(".bin")]
     assert len(names) == 3
     payload, seq = record.checkpoint()
     assert payload == b"state 4"
-    record.event("note", "after")
-    assert [entry["id"] for entry in record._ledger.after(seq)] == ["note/after"]
+    record.attempted(Outcome(9, Status.FAILED))
+    assert [entry["id"] for entry in record._ledger.after(seq)] == ["attempt/9.0.0"]
     location.storage().write(f"checkpoints/{names[-1]}", b"state 5")
     assert record.checkpoint()[0] == b"state 3"
     record.close("interrupted")
