@@ -7,12 +7,21 @@ from prefect import flow
 from prefect_simopt.errors import SimoptError
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.tasks.report import report
+from prefect_simopt.tasks.sweep import sweep_children
 from prefect_simopt.tasks.tracking import failed, study_name, tracked_session
 
 __all__ = ["optimize"]
 
 
-@flow(flow_run_name=study_name, validate_parameters=False, persist_result=True, result_serializer="json")
+@flow(
+    flow_run_name=study_name,
+    validate_parameters=False,
+    persist_result=True,
+    result_serializer="json",
+    on_failure=[sweep_children],
+    on_crashed=[sweep_children],
+    on_cancellation=[sweep_children],
+)
 def optimize(study: StudySpec, new: bool = False) -> Any:
     """Search for the best parameters of a simulator; running the same study again goes on where it stopped.
 

@@ -8,12 +8,21 @@ from prefect_simopt.errors import SimoptError
 from prefect_simopt.points import at_points
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.tasks.report import report
+from prefect_simopt.tasks.sweep import sweep_children
 from prefect_simopt.tasks.tracking import as_spec, failed, study_name, tracked_session
 
 __all__ = ["simulate"]
 
 
-@flow(flow_run_name=study_name, validate_parameters=False, persist_result=True, result_serializer="json")
+@flow(
+    flow_run_name=study_name,
+    validate_parameters=False,
+    persist_result=True,
+    result_serializer="json",
+    on_failure=[sweep_children],
+    on_crashed=[sweep_children],
+    on_cancellation=[sweep_children],
+)
 def simulate(study: StudySpec, points: list[dict[str, bool | int | float | str]]) -> Any:
     """Run a simulator once at each of the given points; running the same points again goes on where it stopped.
 

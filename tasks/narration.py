@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Mapping
 from contextvars import copy_context
 from typing import Any
@@ -11,6 +10,7 @@ from prefect.events import emit_event
 
 from prefect_simopt.loop import Progress
 from prefect_simopt.spec import StudySpec
+from prefect_simopt.tasks.pace import Pace
 from prefect_simopt.trial import Status, Trial
 
 __all__ = ["Narrator"]
@@ -19,29 +19,6 @@ _LINE_SECONDS = 2.0  # between two lines on generations, or on failures
 _LINES, _EVENTS = 20.0, 5.0  # a second: of what simulators print, and events of each kind
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
-
-
-class _Pace:
-    """Lets through so many a second, with bursts of one second's worth, and counts the rest."""
-
-    def __init__(self, rate: float) -> None:
-        self._rate, self._room, self._at = rate, max(rate, 1.0), time.monotonic()
-        self.skipped = 0
-
-    def allows(self) -> bool:
-        now = time.monotonic()
-        self._room = min(self._room + (now - self._at) * self._rate, max(self._rate, 1.0))
-        self._at = now
-        if self._room < 1.0:
-            self.skipped += 1
-            return False
-        self._room -= 1.0
-        return True
-
-    def missed(self) -> int:
-        """How many were not let through since the last call."""
-        skipped, self.skipped = self.skipped, 0
-        return skipped
 
 
 class Narrator:
@@ -58,9 +35,9 @@ class Narrator:
             "prefect.resource.id": f"simopt.study.{spec.name}",
             "prefect.resource.name": spec.name,
         }
-        self._generations, self._failures = _Pace(1 / _LINE_SECONDS), _Pace(1 / _LINE_SECONDS)
-        self._lines = _Pace(_LINES)
-        self._generation_events, self._failure_events = _Pace(_EVENTS), _Pace(_EVENTS)
+        self._generations, self._failures = Pace(1 / _LINE_SECONDS), Pace(1 / _LINE_SECONDS)
+        self._lines = Pace(_LINES)
+        self._generation_events, self._failure_events = Pace(_EVENTS), Pace(_EVENTS)
         self._lock, self._context = threading.Lock(), copy_context()
 
     def started(self, store: str, workers: int, *, created: bool) -> None:

@@ -18,6 +18,8 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from prefect_simopt.blocks.resolve import resolve_store
+from prefect_simopt.compute import Place
+from prefect_simopt.compute_config import WorkPoolComputeConfig
 from prefect_simopt.errors import SimoptError, StudyFailedError, StudyInterrupted
 from prefect_simopt.loop import Ending
 from prefect_simopt.naming import under_free_name
@@ -143,7 +145,10 @@ def tracked_session(study: StudySpec | Mapping[str, Any], *, new: bool = False) 
     logger, run = get_run_logger(), UUID(flow_run.id)
     board, narrator = Board(spec, run), Narrator(spec, logger)
     listener = _Listener(board, narrator)
-    with open_session(spec, options=options, listener=listener, signals=not _is_supervised()) as session:
+    supervised = _is_supervised()
+    with open_session(
+        spec, options=options, listener=listener, signals=not supervised, place=_place(spec, logger)
+    ) as session:
         narrator.started(session.location.url, session.compute.workers, created=session.record.created)
         tracked = TrackedSession(session, board, narrator)
         if not session.record.created:
@@ -153,6 +158,16 @@ def tracked_session(study: StudySpec | Mapping[str, Any], *, new: bool = False) 
             yield tracked
         finally:
             companion.stop()
+
+
+def _place(spec: StudySpec, logger: Any) -> Place | None:
+    """Where simulators run, when it is not this machine."""
+    if not isinstance(spec.compute, WorkPoolComputeConfig):
+        return None
+    from prefect_simopt.tasks.dispatch import WorkPool
+    from prefect_simopt.tasks.plan import planner
+
+    return WorkPool(spec.name, spec.compute, planner(spec), spec.store.block, logger)
 
 
 def _is_supervised() -> bool:

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from prefect_simopt.storage import StudyLocation
 from prefect_simopt.trial import Outcome, Run
 
-__all__ = ["Compute", "Listener"]
+if TYPE_CHECKING:
+    from prefect_simopt.simulators.transport import SimulatorInfo
+
+__all__ = ["Compute", "Listener", "Place"]
 
 
 class Listener(Protocol):
@@ -48,3 +52,26 @@ class Compute(Protocol):
 
     def close(self) -> None:
         """End every process that this place started. Idempotent."""
+
+
+class Place(Compute, Protocol):
+    """A compute that is started for one study and ended with it."""
+
+    def start(self) -> "SimulatorInfo":
+        """Load the simulator; nothing is written.
+
+        Raises:
+            SimoptError: it is missing or broken, or the place is.
+        """
+
+    def attach(self, location: StudyLocation, capacity: int, token: str = "") -> None:
+        """Say where outcomes and fields are written, before the first `submit`.
+
+        Args:
+            location: of the study.
+            capacity: trials that it has room for.
+            token: of the study's writer.
+        """
+
+    def kill(self) -> None:
+        """End at once. It takes no lock, so that a signal handler may call it before the end."""

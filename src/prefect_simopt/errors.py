@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = [
+    "ComputeError",
     "CorruptionError",
     "LeaseError",
     "Problem",
@@ -58,6 +59,10 @@ class SpecError(SimoptError, ValueError):
 
 class SimulatorError(SimoptError):
     """A simulator cannot be started at all: its module, function, file or program is missing or broken."""
+
+
+class ComputeError(SimoptError):
+    """Simulators cannot run where the study wants them to: no worker, no node that fits, no image, no quota."""
 
 
 class StoreError(SimoptError, OSError):

@@ -1,6 +1,7 @@
 """A study opened to be worked on: its simulators started, its record held, its search one call away."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from prefect_simopt.cache import Cache
-from prefect_simopt.compute import Compute, Listener
+from prefect_simopt.compute import Compute, Listener, Place
 from prefect_simopt.compute_config import LocalComputeConfig
-from prefect_simopt.errors import SimoptError
+from prefect_simopt.errors import LeaseError, Problem, SimoptError, SpecError, StoreError
 from prefect_simopt.evaluation import StopRequest
 from prefect_simopt.loop import Ending, Observer, Search
 from prefect_simopt.record import Record
@@ -20,9 +21,18 @@ from prefect_simopt.simulators.devices import available_workers
 from prefect_simopt.simulators.local import LocalCompute, SimulatorInfo
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.storage import StudyLocation
+from prefect_simopt.study import Study, open_study
 from prefect_simopt.versions import provenance
 
-__all__ = ["Session", "carried_function", "local_compute", "open_session", "study_location", "watchers"]
+__all__ = [
+    "Session",
+    "StudyFinished",
+    "carried_function",
+    "local_compute",
+    "open_session",
+    "study_location",
+    "watchers",
+]
 
 _log = logging.getLogger("prefect_simopt")
 
@@ -50,7 +60,7 @@ class Session:
     spec: StudySpec
     location: StudyLocation
     record: Record
-    compute: LocalCompute
+    compute: Place
     info: SimulatorInfo
     stop: StopRequest = field(default_factory=StopRequest)
     ending: Ending | None = None
@@ -110,6 +120,62 @@ def local_compute(
     )
 
 
+def _here(spec: StudySpec, function: Callable[..., Any] | None, listener: Listener | None) -> LocalCompute:
+    if not isinstance(spec.compute, LocalComputeConfig):
+        way_out = "leave out --untracked, or run the study on this machine: --set compute='{type: local}'"
+        raise SpecError([Problem("compute.type", f"a work pool is reached through Prefect; {way_out}", "work_pool")])
+    return local_compute(spec, function=function, listener=listener)
+
+
+class StudyFinished(SimoptError):  # noqa: N818 - it is the answer, no error
+    """The study has ended, and the spec asks nothing more of it.
+
+    Attributes:
+        study: as it is stored.
+    """
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(f"{study.url} is finished ({study.ending.replace('_', ' ')}); another name asks again")
+        self.study = study
+
+
+def _claimed(spec: StudySpec, location: StudyLocation, wait: float) -> Record:
+    """The record of a study that has not ended, as soon as nobody else writes it."""
+    _stop_if_finished(spec, location)
+    begin = time.monotonic()
+    waited = False
+    while True:
+        try:
+            record = Record.claim(location, spec=spec)
+            break
+        except LeaseError as error:
+            left = begin + wait - time.monotonic()
+            if left <= 0:
+                raise
+            if not waited:
+                _log.warning("%s This one waits for it, up to %g s.", str(error).partition(" A study has")[0], wait)
+            waited = True
+            time.sleep(min(left, 0.5))
+    try:
+        if waited:
+            _stop_if_finished(spec, location)
+    except BaseException:
+        record.close("interrupted")
+        raise
+    return record
+
+
+def _stop_if_finished(spec: StudySpec, location: StudyLocation) -> None:
+    try:
+        study = open_study(location.url, location.options)
+        stored = StudySpec.model_validate(study.spec)
+        ended = study.ending not in ("", "interrupted")
+    except (StoreError, ValueError):  # there is none, or opening it to write says what is wrong with it
+        return
+    if ended and stored.question == spec.question and stored.budget == spec.budget:
+        raise StudyFinished(study)
+
+
 @contextmanager
 def open_session(
     spec: StudySpec,
@@ -118,8 +184,10 @@ def open_session(
     function: Callable[..., Any] | None = None,
     listener: Listener | None = None,
     signals: bool = True,
+    place: Place | None = None,
+    wait: float = 0.0,
 ) -> Iterator[Session]:
-    """Start the simulators, then open the record; closes both on the way out, whatever happens.
+    """Become the study's writer, start its simulators, open its record; undoes it all on the way out.
 
     Args:
         spec: the question.
@@ -127,26 +195,30 @@ def open_session(
         function: the simulator itself, when it has no importable name (a notebook's function).
         listener: hears what simulators print and how far they are.
         signals: whether SIGINT and SIGTERM ask the search to stop; without it that is up to the caller.
+        place: where simulators run; left out, this machine.
+        wait: seconds to wait for another run of this study to end.
 
     Raises:
+        StudyFinished: there is nothing left to do; nothing was started or written.
+        SpecError: the spec names a place that cannot be reached from here.
         SimulatorError: the simulator cannot be started; nothing was written.
         StudyConflictError: the store holds another study of this name.
-        LeaseError: another process is writing this study.
+        LeaseError: another process is writing this study; nothing was started.
         StoreError: the store cannot be read or written.
     """
     location = study_location(spec, options)
     begun = False
+    session: Session | None = None
     try:
         with ExitStack() as stack:
-            compute = local_compute(spec, function=function or carried_function.get(), listener=listener)
+            record = _claimed(spec, location, wait)
+            stack.callback(
+                lambda: record.close(session.ending.name.lower() if session and session.ending else "interrupted")
+            )
+            compute = place or _here(spec, function or carried_function.get(), listener)
             stack.callback(compute.close)
             info = compute.start()
-            record = Record.open(
-                location,
-                spec=spec,
-                provenance={**provenance(), "simulator": info.identity},
-            )
-            stack.callback(lambda: record.close(session.ending.name.lower() if session.ending else "interrupted"))
+            record.begin({**provenance(), "simulator": info.identity})
             compute.attach(location, record.capacity, record.token)
             session = Session(spec, location, record, compute, info)
             if record.earlier and record.earlier.get("simulator") != info.identity:

@@ -1,0 +1,109 @@
+"""Why a flow run on a work pool does not start, or ended before it should have: in plain words, with the way out.
+
+What Prefect knows comes first: states, and the events and log lines in which its Kubernetes worker reports on pods.
+Where this process reaches the cluster itself, it looks at the pod and the Job too, which say more.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId, LogFilterLevel
+from prefect.client.schemas.objects import FlowRun
+
+from prefect_simopt.tasks.cluster import Cluster
+
+__all__ = ["Diagnosis", "diagnose", "is_out_of_memory"]
+
+_ADVICE = {
+    "ImagePullError": "correct compute.image; a private one needs the pool's image_pull_secrets",
+    "CrashLoopBackOff": "the container ends as soon as it starts: look at its log, correct the image or its command",
+    "OOMKilled": "raise compute.memory, or set compute.memory_max to let it grow by itself",
+    "Evicted": "its node was short of disk or memory: ask for as much as a batch needs (compute.memory)",
+    "Unschedulable.InsufficientResources": "no node has that much free: ask for less (compute.gpus, cpu, memory), "
+    "lower compute.max_pods, or add nodes",
+    "Unschedulable.NodeAffinity": "no node has these labels: correct compute.node_selector "
+    "(kubectl get nodes --show-labels)",
+    "Unschedulable.Taint": "the nodes that are left have a taint: add it to compute.tolerations",
+    "Unschedulable": "no node takes the pod: look at compute.node_selector, tolerations, gpus, cpu and memory",
+    "Quota": "the namespace's quota is used up: ask for less, lower compute.max_pods, or have it raised",
+    "InitError": "a container that prepares the pod fails: look at its log",
+    "ConfigError": "a Secret or ConfigMap that the pod names is missing, or its user may not be: see the "
+    "pool's template",
+}
+FATAL = ("ImagePullError", "CrashLoopBackOff", "InitError", "ConfigError")
+"""What does not go away by waiting for other pods to end."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is the matter.
+
+    Attributes:
+        kind: one of the worker's categories, or ours; empty when nothing is known.
+        detail: the cluster's own words.
+    """
+
+    kind: str = ""
+    detail: str = ""
+
+    @property
+    def fatal(self) -> bool:
+        """Whether waiting does not help."""
+        return self.kind in FATAL
+
+    def __str__(self) -> str:
+        advice = _ADVICE.get(self.kind, "")
+        return "; ".join(part for part in (self.detail.rstrip(". "), advice) if part)
+
+
+def diagnose(client: SyncPrefectClient, run: FlowRun, cluster: Cluster) -> Diagnosis:
+    """What is the matter with the pod of a flow run.
+
+    Args:
+        client: of Prefect's API.
+        run: the flow run.
+        cluster: where its pod is, as far as it can be reached from here.
+    """
+    if (seen := cluster.look(run.id)) is not None:
+        return Diagnosis(*seen)
+    kind = _event(client, run.id)
+    return Diagnosis(kind, _log(client, run.id)) if kind else Diagnosis()
+
+
+def is_out_of_memory(client: SyncPrefectClient, run: FlowRun, cluster: Cluster) -> bool:
+    """Whether a crashed flow run's pod ran out of memory."""
+    return diagnose(client, run, cluster).kind == "OOMKilled"
+
+
+def _event(client: SyncPrefectClient, run: UUID) -> str:
+    """The newest category that the worker's observer has given the run's pod."""
+    body = {
+        "filter": {
+            "event": {"prefix": ["prefect.kubernetes.pod."]},
+            "any_resource": {"id": [f"prefect.flow-run.{run}"]},
+            "order": "DESC",
+        },
+        "limit": 20,
+    }
+    events: list[dict[str, Any]] = client.request("POST", "/events/filter", json=body).json()["events"]
+    for event in events:
+        if category := event["resource"].get("kubernetes.diagnosis"):
+            return str(category)
+        if event["resource"].get("kubernetes.reason") == "OOMKilled":
+            return "OOMKilled"
+    return ""
+
+
+def _log(client: SyncPrefectClient, run: UUID) -> str:
+    """The observer's last line on it, without the advice, which names other things than a study's keys."""
+    lines = client.read_logs(
+        LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]), level=LogFilterLevel(ge_=30)), limit=50
+    )
+    for line in reversed(lines):
+        if "Resolution:" in line.message:
+            text = line.message.partition(" Resolution:")[0]
+            return re.sub(r"Kubernetes cannot find a suitable node to run this pod\. ", "", text)
+    return ""

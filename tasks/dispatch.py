@@ -1,0 +1,442 @@
+"""Batches as flow runs on a work pool: started, watched, begun again where a pod was lost, and stopped.
+
+A batch is written down in the study's store; a flow run of the deployment `evaluate` runs it and leaves outcomes there.
+One thread watches all of them. What a lost pod had finished is kept; the run that it was in counts as killed, and what
+it had not begun is given to another one.
+"""
+
+import contextlib
+import hashlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from httpx import HTTPError
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.deployments import run_deployment
+from prefect.exceptions import PrefectException
+from prefect.runtime import flow_run
+
+from prefect_simopt.assignment import Assignment
+from prefect_simopt.compute_config import WorkPoolComputeConfig, quantity
+from prefect_simopt.errors import ComputeError, SimoptError, StoreError
+from prefect_simopt.outcomes import OutcomeSink, find_outcomes
+from prefect_simopt.simulators.transport import SimulatorInfo
+from prefect_simopt.storage import StudyLocation
+from prefect_simopt.tasks.batch import UNUSABLE
+from prefect_simopt.tasks.cluster import Cluster
+from prefect_simopt.tasks.diagnosis import Diagnosis, diagnose
+from prefect_simopt.tasks.pool import Pool, check_reachable, find_pool
+from prefect_simopt.tasks.sweep import PARENT, STUDY, cancel_run, sweep
+from prefect_simopt.trial import Outcome, Reason, Run, Status
+
+__all__ = ["Plan", "WorkPool"]
+
+POLL = 1.0  # seconds between two looks at the flow runs
+LOOK_SECONDS = 10.0  # between two looks at why one does not start
+LOOKS = 3  # flow runs looked at in each round: the others wait for the same
+API_PATIENCE = 600.0  # seconds that Prefect's API may be away
+FATAL_SECONDS = 60.0  # an image that cannot be had may be a registry that is restarting
+STOP_SECONDS = 30.0  # that flow runs have left to end, beside the grace of their simulators
+BARREN = 3  # flow runs in a row, of one batch, that end without any outcome and without a reason of the simulator's
+_PAGE = 200
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is told to every pod.
+
+    Attributes:
+        info: what is known of the simulator.
+        document: the simulator, with paths relative to its files.
+        archive: its files.
+        names: the space's parameters.
+        required: metrics without which a run has failed.
+        variables: what its pods need beside what the spec asks for.
+    """
+
+    info: SimulatorInfo
+    document: Mapping[str, Any]
+    archive: bytes
+    names: Sequence[str]
+    required: Sequence[str]
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Child:
+    """A batch and the flow run that has it now."""
+
+    runs: list[Run]
+    context: Context
+    future: "Future[list[Outcome]]" = field(default_factory=Future)
+    outcomes: dict[tuple[int, int], Outcome] = field(default_factory=dict)
+    key: str = ""
+    run: UUID | None = None
+    memory: str | None = None
+    tries: int = 0
+    barren: int = 0
+    due: float = 0.0
+    begun: float = 0.0
+    looked: float = 0.0
+    trouble: Diagnosis = field(default_factory=Diagnosis)
+    troubled: float = 0.0
+    told: bool = False
+
+    @property
+    def wanted(self) -> list[Run]:
+        """Runs without an outcome."""
+        return [run for run in self.runs if run.wanted and (run.trial, run.replicate) not in self.outcomes]
+
+    @property
+    def name(self) -> str:
+        trials = [run.trial for run in self.runs]
+        first, last = min(trials), max(trials)
+        return f"trial {first}" if first == last else f"trials {first}-{last}"
+
+
+class WorkPool:
+    """Runs simulators in flow runs on a work pool.
+
+    Args:
+        name: of the study.
+        config: of its spec.
+        plan: makes what is told to every pod; raises `SimoptError` where the simulator is wrong.
+        block: StudyStore block that pods take their credentials from.
+        logger: of the flow run.
+
+    Attributes:
+        workers: batches at the same time.
+    """
+
+    batch_seconds = 90.0
+    fill_batches = True
+
+    def __init__(
+        self,
+        name: str,
+        config: WorkPoolComputeConfig,
+        plan: Callable[[Pool], Plan],
+        block: str | None,
+        logger: logging.Logger | logging.LoggerAdapter[logging.Logger],
+    ) -> None:
+        self.workers = config.max_pods
+        self._name, self._config, self._make_plan, self._block = name, config, plan, block
+        self._logger = logger
+        self._memory = config.memory
+        self._children: list[_Child] = []
+        self._changed = threading.Condition()
+        self._ending, self._closed = False, False
+        self._stop_by = math.inf
+        self._busy = 0.0
+        self._error: SimoptError | None = None
+        self._thread = threading.Thread(target=copy_context().run, args=(self._watch,), name="simopt-pool", daemon=True)
+
+    # What a session does with it
+
+    def start(self) -> SimulatorInfo:
+        """Look at the pool and at the simulator; nothing is written or started.
+
+        Raises:
+            SpecError: there is no such pool, or it cannot give what the spec asks for.
+            SimulatorError: the simulator is missing or broken.
+        """
+        with get_client(sync_client=True) as client:
+            self._pool = find_pool(client, self._config.pool)
+            self._plan = self._make_plan(self._pool)
+            self._pool.job_variables(self._config, self._memory, self._plan.variables)
+            self._deployment = self._pool.deployment(client)
+            if idle := self._pool.idle(client):
+                self._logger.warning("%s", idle)
+        self._cluster = Cluster(self._pool.kind)
+        return self._plan.info
+
+    def attach(self, location: StudyLocation, capacity: int, token: str = "") -> None:
+        """Say where the study is, before the first `submit`; ends what an earlier flow of it has left running.
+
+        Raises:
+            ComputeError: pods cannot see that place.
+            StoreError: it cannot be written.
+        """
+        from prefect_simopt.simulators.bundle import upload
+
+        check_reachable(self._pool.kind, location.url, self._config)
+        self._location, self._capacity, self._token = location, capacity, token
+        self._storage = location.storage()
+        self._tag = f"{STUDY}{hashlib.sha256(location.url.encode()).hexdigest()[:16]}"
+        self._code = upload(self._storage, self._plan.archive)
+        with get_client(sync_client=True) as client:
+            if left := sweep(client, self._tag, patience=STOP_SECONDS):
+                self._logger.info("ended %d flow runs that an earlier run of this study had left", left)
+        self._thread.start()
+
+    def submit(self, runs: Sequence[Run]) -> "Future[list[Outcome]]":
+        """Start a batch; its flow run becomes part of the task run of the thread that calls."""
+        child = _Child(list(runs), copy_context())
+        with self._changed:
+            if self._error is not None:
+                child.future.set_exception(self._error)
+            elif self._ending or not child.wanted:
+                child.future.set_result([])
+            else:
+                child.future.set_running_or_notify_cancel()
+                self._children.append(child)
+                self._changed.notify_all()
+        return child.future
+
+    def cancel(self, grace: float = 5.0) -> None:
+        """Start nothing more, and cancel all flow runs; what they are in has a few seconds left. Returns at once."""
+        with self._changed:
+            if not self._ending:
+                self._ending = True
+                self._stop_by = time.monotonic() + grace + STOP_SECONDS
+            self._changed.notify_all()
+
+    def kill(self) -> None:
+        """Watch no more: a flow run whose study is gone ends after its run in progress."""
+        self._ending = self._closed = True
+
+    def close(self) -> None:
+        """End every flow run that this place started. Idempotent."""
+        self.cancel(0.0)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(2 * STOP_SECONDS)
+        if hasattr(self, "_cluster"):
+            self._cluster.close()
+
+    # The watch
+
+    def _watch(self) -> None:
+        reached = time.monotonic()
+        while not self._closed:
+            with self._changed:
+                if self._ending and not self._children:
+                    return
+                self._changed.wait(POLL if self._children else None)
+            try:
+                with get_client(sync_client=True) as client:
+                    self._round(client)
+                reached = time.monotonic()
+            except (HTTPError, PrefectException, RuntimeError) as error:
+                if time.monotonic() - reached > API_PATIENCE or time.monotonic() > self._stop_by:
+                    self._break(ComputeError(f"Prefect's API does not answer ({error}); run the study again to go on"))
+                    return
+                self._logger.warning("Prefect's API does not answer (%s); pods go on", error)
+                time.sleep(POLL)
+            except SimoptError as error:
+                self._break(error)
+            except Exception as error:  # nobody may wait for a thread that has failed
+                self._break(ComputeError(f"the watch over the work pool failed: {error!r}"))
+                raise
+
+    def _round(self, client: SyncPrefectClient) -> None:
+        """Start what is due, and look at what runs."""
+        now = time.monotonic()
+        with self._changed:
+            children = list(self._children)
+        if self._ending:
+            self._stop(client, children)
+        for child in children:
+            if child.run is None and not self._ending and child.due <= now:
+                self._start(child)
+        runs = self._read(client, [child.run for child in children if child.run is not None])
+        if any(run.state is not None and run.state.is_running() for run in runs.values()):
+            self._busy = now
+        looks = 0
+        for child in children:
+            run = runs.get(child.run) if child.run is not None else None
+            if run is None or run.state is None:
+                continue
+            if run.state.is_final():
+                self._ended(client, child, run, run.state)
+            elif not run.state.is_running() and not self._ending:
+                looks += self._wait_for(client, child, run, look=looks < LOOKS)
+
+    @staticmethod
+    def _read(client: SyncPrefectClient, ids: list[UUID]) -> dict[UUID, FlowRun]:
+        found = {}
+        for start in range(0, len(ids), _PAGE):
+            page = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + _PAGE]))
+            found |= {run.id: run for run in client.read_flow_runs(flow_run_filter=page, limit=_PAGE)}
+        return found
+
+    def _start(self, child: _Child) -> None:
+        if not child.key:
+            wanted = {(run.trial, run.replicate) for run in child.wanted}
+            runs = [replace(run, wanted=(run.trial, run.replicate) in wanted) for run in child.runs]
+            if not self._plan.info.batch:
+                runs = [run for run in runs if run.wanted]
+            child.key = Assignment(
+                self._plan.document, self._plan.names, self._plan.required, self._plan.info.identity, self._code,
+                self._config.timeout, self._capacity, self._token, runs,
+            ).write(self._storage)  # fmt: skip
+        child.memory = self._memory
+        tags = ["simopt", self._tag, *([f"{PARENT}{parent}"] if (parent := flow_run.id) else [])]
+        first = child.runs[0]
+        started: FlowRun = child.context.run(
+            run_deployment,
+            self._deployment,
+            parameters={"study": self._location.url, "batch": child.key, "block": self._block},
+            flow_run_name=f"{self._name}, {child.name}" + (f", try {child.tries + 1}" if child.tries else ""),
+            timeout=0,
+            tags=tags,
+            idempotency_key=f"{self._name}/{self._token}/{child.key}/{first.attempt}/{child.tries}",
+            job_variables=self._pool.job_variables(self._config, child.memory, self._plan.variables),
+        )
+        child.run, child.begun, child.looked = started.id, time.monotonic(), time.monotonic()
+        child.trouble, child.troubled, child.told = Diagnosis(), 0.0, False
+
+    # Waiting for it to start
+
+    def _wait_for(self, client: SyncPrefectClient, child: _Child, run: FlowRun, *, look: bool) -> int:
+        """Tell why it has not started, and give up after the deadline; returns how often the cluster was asked."""
+        now = time.monotonic()
+        since = child.begun if child.trouble.fatal else max(child.begun, self._busy)
+        late = now - since > self._config.start_deadline
+        stuck = child.trouble.fatal and now - child.troubled > min(FATAL_SECONDS, self._config.start_deadline)
+        if not late and not (look and now - child.looked > LOOK_SECONDS) and not stuck:
+            return 0
+        child.looked = now
+        found = diagnose(client, run, self._cluster) if run.infrastructure_pid else Diagnosis(
+            "", self._pool.idle(client)
+        )  # fmt: skip
+        if str(found) and str(found) != str(child.trouble):
+            self._logger.warning("the pod for %s has not started: %s", child.name, found)
+            child.troubled = now
+        child.trouble = found
+        if late or (stuck and found.fatal):
+            within = f"within {now - since:.0f} s" if late else f"for {now - child.begun:.0f} s"
+            why = str(found) or "neither Prefect nor the cluster says why; look at it: kubectl describe pod"
+            raise ComputeError(f"no pod of the work pool {self._pool.name} could start {within}: {why}")
+        return 1
+
+    # When it has ended
+
+    def _ended(self, client: SyncPrefectClient, child: _Child, run: FlowRun, state: State[Any]) -> None:
+        found = find_outcomes(self._storage, child.wanted)
+        fruitful = bool(found)
+        child.outcomes |= found
+        short = any(outcome.reason is Reason.MEMORY for outcome in found.values())
+        if self._ending or not child.wanted:
+            if short:
+                self._grow(child)
+            self._resolve(child)
+            return
+        child.tries += 1
+        child.barren = 0 if fruitful else child.barren + 1
+        child.run = None
+        why = self._verdict(client, child, run, state, short)
+        self._forget(child)
+        if not child.wanted:
+            self._resolve(child)
+            return
+        if child.barren >= BARREN:
+            raise ComputeError(f"{child.barren} flow runs in a row could not run {child.name}; the last: {why}")
+        self._logger.warning("%s: %s; %d of its trials are given to another one", run.name, why, len(child.wanted))
+        child.due = time.monotonic() + (2.0**child.barren if child.barren else 0.0)
+
+    def _verdict(self, client: SyncPrefectClient, child: _Child, run: FlowRun, state: State[Any], short: bool) -> str:
+        """Why a flow run ended before its batch, and what that means for the run that it was in."""
+        message = state.message or state.name
+        if state.name == UNUSABLE:
+            raise ComputeError(f"the simulator cannot be started on the work pool {self._pool.name}: {message}")
+        if state.is_completed() or state.is_failed():
+            return message
+        if state.is_cancelled():
+            return "it was cancelled" if run.start_time else "it was cancelled before it had started"
+        found = self._why_crashed(client, run)
+        reason = Reason.MEMORY if found.kind == "OOMKilled" else Reason.KILLED
+        if reason is Reason.MEMORY or short:
+            self._grow(child)
+        why = f"{message} ({found})" if str(found) else message
+        if run.start_time is not None and found.kind != "Evicted":
+            self._blame(child, reason, why)
+        return why
+
+    def _why_crashed(self, client: SyncPrefectClient, run: FlowRun) -> Diagnosis:
+        """Kubernetes and Prefect's worker may take a few seconds to say it."""
+        end = time.monotonic() + (6.0 if self._pool.kind == "kubernetes" else 0.0)
+        found = diagnose(client, run, self._cluster)
+        while not found.kind and time.monotonic() < end:
+            time.sleep(1.0)
+            found = diagnose(client, run, self._cluster)
+        return found
+
+    def _blame(self, child: _Child, reason: Reason, why: str) -> None:
+        """The first run without an outcome is taken to be the one that the pod was in: it has failed."""
+        wanted = child.wanted
+        culprits = wanted if self._plan.info.batch else wanted[:1]
+        if not culprits:
+            return
+        message = f"its pod was lost: {why}"
+        outcomes = [
+            Outcome(each.trial, Status.FAILED, each.replicate, reason=reason, message=message, attempt=each.attempt,
+                    started=time.time(), worker=str(child.run or "pod"))
+            for each in culprits
+        ]  # fmt: skip
+        OutcomeSink(self._location).put_outcomes(outcomes)
+        child.outcomes |= {(each.trial, each.replicate): each for each in outcomes}
+
+    def _grow(self, child: _Child) -> None:
+        """More memory for later pods, unless it has grown since this one was started."""
+        memory, most = self._memory, self._config.memory_max
+        if memory is None or child.memory != memory:
+            return
+        if most is None or quantity(memory) >= quantity(most):
+            self._logger.warning("a pod ran out of memory with %s; raise compute.memory or compute.memory_max", memory)
+            return
+        size = min(quantity(memory) * self._config.memory_factor, quantity(most))
+        self._memory = f"{math.ceil(size / 2**20)}Mi"
+        self._logger.warning("a pod ran out of memory with %s: later ones get %s", memory, self._memory)
+
+    def _resolve(self, child: _Child) -> None:
+        self._forget(child)
+        with self._changed:
+            if child in self._children:
+                self._children.remove(child)
+        keys = [(run.trial, run.replicate) for run in child.runs]
+        child.future.set_result([child.outcomes[key] for key in keys if key in child.outcomes])
+
+    def _forget(self, child: _Child) -> None:
+        """What was written down for a flow run that has ended."""
+        if child.key:
+            with contextlib.suppress(StoreError):
+                self._storage.delete([child.key])
+            child.key = ""
+
+    # Ending
+
+    def _stop(self, client: SyncPrefectClient, children: Sequence[_Child]) -> None:
+        """Cancel what runs; what does not end in time is removed."""
+        late = time.monotonic() > self._stop_by
+        for child in children:
+            if child.run is None:
+                self._resolve(child)
+            elif late:
+                self._cluster.remove(child.run)
+                cancel_run(client, child.run, force=True)
+                child.outcomes |= find_outcomes(self._storage, child.wanted)
+                self._resolve(child)
+            elif not child.told:
+                child.told = True
+                cancel_run(client, child.run)
+
+    def _break(self, error: SimoptError) -> None:
+        """This place is broken: every batch fails with the error, and its flow runs are cancelled."""
+        with self._changed:
+            self._error = self._error or error
+            children = list(self._children)
+        for child in children:
+            with contextlib.suppress(Exception):
+                child.future.set_exception(self._error)
+            child.future = Future()
+        self.cancel(0.0)
