@@ -8,19 +8,17 @@ import argparse
 import json
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from prefect_simopt.errors import CorruptionError, SimoptError, StoreError, StudyFailedError, StudyInterrupted
+from prefect_simopt.console import DONE, FAILED, INTERRUPTED, WRONG_INPUT, again, print_summary
+from prefect_simopt.errors import CorruptionError, SimoptError, StudyFailedError, StudyInterrupted
 from prefect_simopt.signals import terminable
 
-__all__ = ["again", "console", "main"]
-
-DONE, WRONG_INPUT, FAILED, INTERRUPTED = 0, 2, 3, 130
+__all__ = ["console", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,11 +56,6 @@ def console() -> None:
     os._exit(code)  # all is closed; taking the interpreter down piece by piece takes 0.1 s
 
 
-def again() -> str:
-    """This very command, to be given again."""
-    return shlex.join(["simopt", *sys.argv[1:]])
-
-
 def _interrupted() -> int:
     return _fail(f"interrupted. To go on: {again()}", INTERRUPTED)
 
@@ -98,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--new", nargs="?", const="", metavar="NAME", help="as a new study: under NAME, or the next free name"
     )
+    run.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="for another run of this study to end (0)"
+    )
     run.add_argument("--no-cache", action="store_true", help="run every trial, also those whose result is known")
     run.add_argument("--json", action="store_true", help="print one JSON object")
     run.add_argument("--untracked", action="store_true", help="without Prefect")
@@ -121,6 +117,20 @@ def _parser() -> argparse.ArgumentParser:
     verify = command("verify", _verify, "check every digest of a study and the chain of its ledger")
     verify.add_argument("study", metavar="STUDY", help="path or URL of a study")
     verify.add_argument("--repair", action="store_true", help="drop what is damaged, so that a resume runs it again")
+
+    link = command("link", _link, "print a link to a field, which anybody can read for a while")
+    link.add_argument("study", metavar="STUDY", help="URL of a study in an S3 store")
+    link.add_argument("--trial", type=int, required=True, metavar="N", help="number of the trial")
+    link.add_argument("--field", required=True, metavar="NAME", help="name of the field")
+    link.add_argument("--expires", type=int, default=900, metavar="SECONDS", help="how long it is valid (900)")
+    link.add_argument("--json", action="store_true", help="print one JSON object")
+
+    fetch = command("fetch", _fetch, "write fields as .npy files, each checked against its SHA-256")
+    fetch.add_argument("sources", nargs="+", metavar="LINK-or-STUDY", help="a link, or path or URL of a study")
+    fetch.add_argument("--trial", type=int, metavar="N", help="of a study: number of the trial; left out: the best")
+    fetch.add_argument("--field", action="append", metavar="NAME", help="of a study: a field; left out: all")
+    fetch.add_argument("--sha256", metavar="HEX", help="of a link: refuse it unless this is its digest")
+    fetch.add_argument("-o", "--output", default=".", metavar="DIR", help="folder to write to")
 
     init = command("init", _init, "write a study to start from")
     init.add_argument("directory", metavar="DIR", help="new or empty folder")
@@ -173,24 +183,10 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from prefect_simopt.api import load_study
-    from prefect_simopt.summary import sentence, summarize
+    from prefect_simopt.summary import summarize
 
-    summary = summarize(load_study(arguments.study))
-    print_summary(summary, arguments.json, sentence)
+    print_summary(summarize(load_study(arguments.study)), as_json=arguments.json)
     return DONE
-
-
-def print_summary(summary: dict[str, Any], as_json: bool, sentence: Callable[[dict[str, Any]], str]) -> None:
-    """Print a summary as the last line of standard output."""
-    import orjson
-
-    try:
-        print(orjson.dumps(summary).decode() if as_json else sentence(summary), flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise StoreError(f"the summary could not be written to standard output: {error.strerror}") from None
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -227,6 +223,20 @@ def _verify(arguments: argparse.Namespace) -> int:
         return DONE
     print(f"simopt: {len(findings)} damaged; `simopt verify --repair {arguments.study}` drops them", file=sys.stderr)
     return FAILED
+
+
+def _link(arguments: argparse.Namespace) -> int:
+    from prefect_simopt.sharing import print_link
+
+    print_link(arguments)
+    return DONE
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from prefect_simopt.sharing import fetch_fields
+
+    fetch_fields(arguments)
+    return DONE
 
 
 def _init(arguments: argparse.Namespace) -> int:

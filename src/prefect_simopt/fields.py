@@ -1,7 +1,7 @@
 """Fields as they are read back: checked against their checksum and against the SHA-256 of what the simulator wrote."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ __all__ = [
     "FieldOfTrials",
     "Fields",
     "coordinate_digest",
+    "decode_field",
     "described_field",
     "field_document",
     "field_key",
@@ -60,7 +61,23 @@ def read_field(storage: Storage, name: str, trial: int, digest: str, document: d
     data = storage.read(field_key(name, trial, document))
     if data is None:
         raise CorruptionError(f"{what} is missing")
-    array: ChunkArray = decode(data, np.dtype(document["data_type"]), (1, *document["shape"][1:]), what)[0]
+    return decode_field(data, np.dtype(document["data_type"]), document["shape"][1:], digest, what)
+
+
+def decode_field(data: bytes, dtype: np.dtype[Any], shape: Sequence[int], digest: str, what: str) -> ChunkArray:
+    """The array of a trial's object.
+
+    Args:
+        data: the object's bytes.
+        dtype: of the array.
+        shape: of the array.
+        digest: SHA-256 of the raw bytes, as hexadecimal.
+        what: what it is, for the message.
+
+    Raises:
+        CorruptionError: it is not what was written.
+    """
+    array: ChunkArray = decode(data, dtype, (1, *shape), what)[0]
     if hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest() != digest:
         raise CorruptionError(f"{what} is not what the simulator wrote: its SHA-256 does not match")
     return array

@@ -4,7 +4,7 @@ Imported by every simulator process, so it imports nothing beyond the standard l
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
@@ -79,6 +79,15 @@ class Storage(ABC):
         """Make an object of `position` bytes longer. Bytes beyond `position`, left by a kill, are cut off."""
         raise NotImplementedError
 
+    def link(self, key: str, seconds: int) -> str:
+        """A URL by which anybody may read the object, without credentials, for so many seconds.
+
+        Raises:
+            StoreError: only S3 servers have such links.
+        """
+        del seconds
+        raise StoreError(f"{self.url}/{key} is a file of this machine, which no link leads to; copy it from there")
+
     def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """`read` of each key."""
         return [self.read(key) for key in keys]
@@ -87,6 +96,10 @@ class Storage(ABC):
         """`write` of each object, in any order."""
         for key, data in objects.items():
             self.write(key, data)
+
+    def footprint(self) -> Callable[[], None]:
+        """What takes away again the folders that are not there yet: call it when nothing was left in them."""
+        return lambda: None
 
     @abstractmethod
     def clean(self) -> None:
