@@ -11,10 +11,10 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextvars import Context, copy_context
-from dataclasses import dataclass, field, replace
+from contextvars import copy_context
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -33,13 +33,14 @@ from prefect_simopt.outcomes import OutcomeSink, find_outcomes
 from prefect_simopt.simulators.transport import SimulatorInfo
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.tasks.batch import UNUSABLE
+from prefect_simopt.tasks.child import Child, Plan
 from prefect_simopt.tasks.cluster import Cluster
 from prefect_simopt.tasks.diagnosis import Diagnosis, diagnose
 from prefect_simopt.tasks.pool import Pool, check_reachable, find_pool
 from prefect_simopt.tasks.sweep import PARENT, STUDY, cancel_run, sweep
 from prefect_simopt.trial import Outcome, Reason, Run, Status
 
-__all__ = ["Plan", "WorkPool"]
+__all__ = ["WorkPool"]
 
 POLL = 1.0  # seconds between two looks at the flow runs
 LOOK_SECONDS = 10.0  # between two looks at why one does not start
@@ -49,59 +50,6 @@ FATAL_SECONDS = 60.0  # an image that cannot be had may be a registry that is re
 STOP_SECONDS = 30.0  # that flow runs have left to end, beside the grace of their simulators
 BARREN = 3  # flow runs in a row, of one batch, that end without any outcome and without a reason of the simulator's
 _PAGE = 200
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is told to every pod.
-
-    Attributes:
-        info: what is known of the simulator.
-        document: the simulator, with paths relative to its files.
-        archive: its files.
-        names: the space's parameters.
-        required: metrics without which a run has failed.
-        variables: what its pods need beside what the spec asks for.
-    """
-
-    info: SimulatorInfo
-    document: Mapping[str, Any]
-    archive: bytes
-    names: Sequence[str]
-    required: Sequence[str]
-    variables: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(eq=False)
-class _Child:
-    """A batch and the flow run that has it now."""
-
-    runs: list[Run]
-    context: Context
-    future: "Future[list[Outcome]]" = field(default_factory=Future)
-    outcomes: dict[tuple[int, int], Outcome] = field(default_factory=dict)
-    key: str = ""
-    run: UUID | None = None
-    memory: str | None = None
-    tries: int = 0
-    barren: int = 0
-    due: float = 0.0
-    begun: float = 0.0
-    looked: float = 0.0
-    trouble: Diagnosis = field(default_factory=Diagnosis)
-    troubled: float = 0.0
-    told: bool = False
-
-    @property
-    def wanted(self) -> list[Run]:
-        """Runs without an outcome."""
-        return [run for run in self.runs if run.wanted and (run.trial, run.replicate) not in self.outcomes]
-
-    @property
-    def name(self) -> str:
-        trials = [run.trial for run in self.runs]
-        first, last = min(trials), max(trials)
-        return f"trial {first}" if first == last else f"trials {first}-{last}"
 
 
 class WorkPool:
@@ -133,7 +81,7 @@ class WorkPool:
         self._name, self._config, self._make_plan, self._block = name, config, plan, block
         self._logger = logger
         self._memory = config.memory
-        self._children: list[_Child] = []
+        self._children: list[Child] = []
         self._changed = threading.Condition()
         self._ending, self._closed = False, False
         self._stop_by = math.inf
@@ -181,7 +129,7 @@ class WorkPool:
 
     def submit(self, runs: Sequence[Run]) -> "Future[list[Outcome]]":
         """Start a batch; its flow run becomes part of the task run of the thread that calls."""
-        child = _Child(list(runs), copy_context())
+        child = Child(list(runs), copy_context())
         with self._changed:
             if self._error is not None:
                 child.future.set_exception(self._error)
@@ -263,13 +211,13 @@ class WorkPool:
 
     @staticmethod
     def _read(client: SyncPrefectClient, ids: list[UUID]) -> dict[UUID, FlowRun]:
-        found = {}
+        found: dict[UUID, FlowRun] = {}
         for start in range(0, len(ids), _PAGE):
             page = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + _PAGE]))
             found |= {run.id: run for run in client.read_flow_runs(flow_run_filter=page, limit=_PAGE)}
         return found
 
-    def _start(self, child: _Child) -> None:
+    def _start(self, child: Child) -> None:
         if not child.key:
             wanted = {(run.trial, run.replicate) for run in child.wanted}
             runs = [replace(run, wanted=(run.trial, run.replicate) in wanted) for run in child.runs]
@@ -282,7 +230,7 @@ class WorkPool:
         child.memory = self._memory
         tags = ["simopt", self._tag, *([f"{PARENT}{parent}"] if (parent := flow_run.id) else [])]
         first = child.runs[0]
-        started: FlowRun = child.context.run(
+        started: Any = child.context.run(
             run_deployment,
             self._deployment,
             parameters={"study": self._location.url, "batch": child.key, "block": self._block},
@@ -297,7 +245,7 @@ class WorkPool:
 
     # Waiting for it to start
 
-    def _wait_for(self, client: SyncPrefectClient, child: _Child, run: FlowRun, *, look: bool) -> int:
+    def _wait_for(self, client: SyncPrefectClient, child: Child, run: FlowRun, *, look: bool) -> int:
         """Tell why it has not started, and give up after the deadline; returns how often the cluster was asked."""
         now = time.monotonic()
         since = child.begun if child.trouble.fatal else max(child.begun, self._busy)
@@ -321,7 +269,7 @@ class WorkPool:
 
     # When it has ended
 
-    def _ended(self, client: SyncPrefectClient, child: _Child, run: FlowRun, state: State[Any]) -> None:
+    def _ended(self, client: SyncPrefectClient, child: Child, run: FlowRun, state: State[Any]) -> None:
         found = find_outcomes(self._storage, child.wanted)
         fruitful = bool(found)
         child.outcomes |= found
@@ -344,9 +292,9 @@ class WorkPool:
         self._logger.warning("%s: %s; %d of its trials are given to another one", run.name, why, len(child.wanted))
         child.due = time.monotonic() + (2.0**child.barren if child.barren else 0.0)
 
-    def _verdict(self, client: SyncPrefectClient, child: _Child, run: FlowRun, state: State[Any], short: bool) -> str:
+    def _verdict(self, client: SyncPrefectClient, child: Child, run: FlowRun, state: State[Any], short: bool) -> str:
         """Why a flow run ended before its batch, and what that means for the run that it was in."""
-        message = state.message or state.name
+        message = state.message or state.name or "it ended"
         if state.name == UNUSABLE:
             raise ComputeError(f"the simulator cannot be started on the work pool {self._pool.name}: {message}")
         if state.is_completed() or state.is_failed():
@@ -371,7 +319,7 @@ class WorkPool:
             found = diagnose(client, run, self._cluster)
         return found
 
-    def _blame(self, child: _Child, reason: Reason, why: str) -> None:
+    def _blame(self, child: Child, reason: Reason, why: str) -> None:
         """The first run without an outcome is taken to be the one that the pod was in: it has failed."""
         wanted = child.wanted
         culprits = wanted if self._plan.info.batch else wanted[:1]
@@ -386,7 +334,7 @@ class WorkPool:
         OutcomeSink(self._location).put_outcomes(outcomes)
         child.outcomes |= {(each.trial, each.replicate): each for each in outcomes}
 
-    def _grow(self, child: _Child) -> None:
+    def _grow(self, child: Child) -> None:
         """More memory for later pods, unless it has grown since this one was started."""
         memory, most = self._memory, self._config.memory_max
         if memory is None or child.memory != memory:
@@ -398,7 +346,7 @@ class WorkPool:
         self._memory = f"{math.ceil(size / 2**20)}Mi"
         self._logger.warning("a pod ran out of memory with %s: later ones get %s", memory, self._memory)
 
-    def _resolve(self, child: _Child) -> None:
+    def _resolve(self, child: Child) -> None:
         self._forget(child)
         with self._changed:
             if child in self._children:
@@ -406,7 +354,7 @@ class WorkPool:
         keys = [(run.trial, run.replicate) for run in child.runs]
         child.future.set_result([child.outcomes[key] for key in keys if key in child.outcomes])
 
-    def _forget(self, child: _Child) -> None:
+    def _forget(self, child: Child) -> None:
         """What was written down for a flow run that has ended."""
         if child.key:
             with contextlib.suppress(StoreError):
@@ -415,7 +363,7 @@ class WorkPool:
 
     # Ending
 
-    def _stop(self, client: SyncPrefectClient, children: Sequence[_Child]) -> None:
+    def _stop(self, client: SyncPrefectClient, children: Sequence[Child]) -> None:
         """Cancel what runs; what does not end in time is removed."""
         late = time.monotonic() > self._stop_by
         for child in children:

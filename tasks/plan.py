@@ -6,7 +6,7 @@ from prefect_simopt.errors import Problem, SpecError
 from prefect_simopt.session import carried_function, local_compute
 from prefect_simopt.simulators.bundle import pack
 from prefect_simopt.spec import StudySpec
-from prefect_simopt.tasks.dispatch import Plan
+from prefect_simopt.tasks.child import Plan
 from prefect_simopt.tasks.pool import Pool
 
 __all__ = ["planner"]

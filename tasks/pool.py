@@ -123,7 +123,7 @@ class Pool:
         if pool.is_paused:
             return f"the work pool {self.name} is paused; resume it: prefect work-pool resume {self.name}"
         workers = client.read_workers_for_work_pool(self.name)
-        if any(worker.status is WorkerStatus.ONLINE or worker.status == "ONLINE" for worker in workers):
+        if any(worker.status is WorkerStatus.ONLINE for worker in workers):
             return ""
         return f"no worker of the work pool {self.name} is running; start one: prefect worker start --pool {self.name}"
 
@@ -145,6 +145,8 @@ def find_pool(client: SyncPrefectClient, name: str) -> Pool:
 def _translate(kind: str, config: WorkPoolComputeConfig, memory: str | None) -> dict[str, Any]:
     """What the keys of the spec are called in the template of a pool of that type; without those that are not set."""
     tolerations = [each.model_dump(by_alias=True, exclude_none=True) for each in config.tolerations]
+    wanted: dict[str, Any]
+    unknown: dict[str, Any]
     if kind == "docker":
         wanted = {"image": config.image, "mem_limit": None if memory is None else str(math.ceil(quantity(memory)))}
         unknown = {"gpus": config.gpus or None, "cpu": config.cpu}

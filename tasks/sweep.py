@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from typing import Any
 from uuid import UUID
 
 from httpx import HTTPError
@@ -52,10 +53,10 @@ def sweep(client: SyncPrefectClient, tag: str, patience: float = 0.0) -> int:
     return len(found)
 
 
-def sweep_children(flow: Flow[..., object], run: FlowRun, state: State[object]) -> None:  # noqa: ARG001 - a hook
+def sweep_children(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - a hook
     """A hook of flows that start others: whatever their end, those end with them."""
     with get_client(sync_client=True) as client:
-        sweep(client, f"{PARENT}{run.id}")
+        sweep(client, f"{PARENT}{flow_run.id}")
 
 
 def _going(client: SyncPrefectClient, tag: str) -> list[FlowRun]:

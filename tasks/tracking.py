@@ -1,10 +1,11 @@
 """A study opened inside a flow run: its batches are task runs, and Prefect shows how it stands."""
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from typing import Any
 from uuid import UUID
@@ -12,8 +13,10 @@ from uuid import UUID
 from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException, TerminationSignal
 from prefect.logging import get_run_logger
+from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
@@ -23,7 +26,7 @@ from prefect_simopt.compute_config import WorkPoolComputeConfig
 from prefect_simopt.errors import SimoptError, StudyFailedError, StudyInterrupted
 from prefect_simopt.loop import Ending
 from prefect_simopt.naming import under_free_name
-from prefect_simopt.session import Session, open_session
+from prefect_simopt.session import Session, StudyFinished, open_session
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.specfile import make_spec
 from prefect_simopt.study import Study, open_study
@@ -33,7 +36,7 @@ from prefect_simopt.tasks.evaluate import TrackedCompute
 from prefect_simopt.tasks.narration import Narrator
 from prefect_simopt.tasks.record import Recorder
 
-__all__ = ["TrackedSession", "as_spec", "failed", "study_name", "tracked_session"]
+__all__ = ["FinishedSession", "TrackedSession", "as_spec", "failed", "study_name", "tracked_session"]
 
 _PERIOD = 2.0  # seconds between two looks at what the artifacts should show, and at whether the run was cancelled
 _PATIENCE = 10.0  # seconds that a last request to Prefect's API may take
@@ -110,6 +113,28 @@ class TrackedSession:
         return Completed(message=f"{sentence(dict(summary))}; {ending}", data=dict(summary))
 
 
+class FinishedSession:
+    """A study that had ended before this flow run: there is nothing to search.
+
+    Attributes:
+        study: as it is stored.
+        board: what the artifacts show.
+    """
+
+    def __init__(self, study: Study, board: Board) -> None:
+        self.study, self.board = study, board
+
+    def search(self) -> Ending:
+        """Why it ended."""
+        return Ending[self.study.ending.upper()]
+
+    def conclude(self, summary: Mapping[str, Any]) -> State[Any]:
+        """The flow run's final state: the answer, or that there is none."""
+        if summary["state"] == "failed":
+            return failed(StudyFailedError(self.study.verdict))
+        return Completed(message=f"{sentence(dict(summary))}; it had ended before", data=dict(summary))
+
+
 def as_spec(study: StudySpec | Mapping[str, Any]) -> StudySpec:
     """The spec that a flow was given, as a model or as a document.
 
@@ -125,12 +150,15 @@ def failed(error: SimoptError) -> State[Any]:
 
 
 @contextmanager
-def tracked_session(study: StudySpec | Mapping[str, Any], *, new: bool = False) -> Iterator[TrackedSession]:
+def tracked_session(
+    study: StudySpec | Mapping[str, Any], *, new: bool = False, wait: float = 0.0
+) -> Iterator[TrackedSession | FinishedSession]:
     """Open a study in the current flow run; closes it on the way out, whatever happens.
 
     Args:
         study: the spec, or a document of one.
         new: ask anew, under the next free name.
+        wait: seconds to wait for another run of this study to end.
 
     Raises:
         SpecError: the document is no spec; nothing was written.
@@ -145,10 +173,25 @@ def tracked_session(study: StudySpec | Mapping[str, Any], *, new: bool = False) 
     logger, run = get_run_logger(), UUID(flow_run.id)
     board, narrator = Board(spec, run), Narrator(spec, logger)
     listener = _Listener(board, narrator)
-    supervised = _is_supervised()
-    with open_session(
-        spec, options=options, listener=listener, signals=not supervised, place=_place(spec, logger)
-    ) as session:
+    stack = ExitStack()
+    try:
+        session = stack.enter_context(
+            open_session(
+                spec,
+                options=options,
+                listener=listener,
+                signals=not _is_supervised(),
+                place=_place(spec, logger),
+                wait=wait,
+            )
+        )
+    except StudyFinished as finished:
+        logger.info("%s; nothing is run", finished)
+        board.hold()
+        board.recall(finished.study)
+        yield FinishedSession(finished.study, board)
+        return
+    with stack:
         narrator.started(session.location.url, session.compute.workers, created=session.record.created)
         tracked = TrackedSession(session, board, narrator)
         if not session.record.created:
@@ -173,6 +216,17 @@ def _place(spec: StudySpec, logger: Any) -> Place | None:
 def _is_supervised() -> bool:
     """Whether a worker or `prefect flow-run execute` started this process, and cancels it by a signal."""
     return "PREFECT__FLOW_RUN_ID" in os.environ
+
+
+class _RunLog(APILogHandler):
+    """Sends what the core warns of to the log of the flow run in which it does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if FlowRunContext.get() is not None or TaskRunContext.get() is not None:
+            super().emit(record)
+
+
+logging.getLogger("prefect_simopt").addHandler(_RunLog())
 
 
 class _Listener:
