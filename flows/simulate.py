@@ -23,12 +23,13 @@ __all__ = ["simulate"]
     on_crashed=[sweep_children],
     on_cancellation=[sweep_children],
 )
-def simulate(study: StudySpec, points: list[dict[str, bool | int | float | str]]) -> Any:
+def simulate(study: StudySpec, points: list[dict[str, bool | int | float | str]], wait: float = 0.0) -> Any:
     """Run a simulator once at each of the given points; running the same points again goes on where it stopped.
 
     Args:
         study: Which simulator, in which space. How to search, and for how long, does not matter here.
         points: The points, each a value for every parameter.
+        wait: Seconds to wait while another run writes this study; 0 refuses at once.
 
     Returns:
         The summary: state, counts, best trial, where the study is, its fingerprint.
@@ -41,7 +42,7 @@ def simulate(study: StudySpec, points: list[dict[str, bool | int | float | str]]
         StudyInterrupted: it was stopped; what had ended is recorded.
     """
     try:
-        with tracked_session(at_points(as_spec(study), points)) as session:
+        with tracked_session(at_points(as_spec(study), points), wait=wait) as session:
             session.search()
         return session.conclude(report(session.study, session.board))
     except SimoptError as error:

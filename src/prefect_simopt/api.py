@@ -8,13 +8,13 @@ from typing import Any
 
 from prefect_simopt.errors import SpecError, StudyFailedError, StudyInterrupted
 from prefect_simopt.loop import Ending, Observer
-from prefect_simopt.session import Session, carried_function, open_session, study_location
+from prefect_simopt.session import StudyFinished, carried_function, open_session, study_location
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.specfile import make_spec
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.study import Study, open_study
 
-__all__ = ["load_study", "optimize", "resolved", "run_untracked"]
+__all__ = ["check_answer", "load_study", "optimize", "resolved", "run_untracked"]
 
 
 def optimize(
@@ -108,28 +108,41 @@ def run_untracked(
     function: Callable[..., Any] | None = None,
     observers: Sequence[Observer] = (),
     listener: Any = None,
+    wait: float = 0.0,
 ) -> Ending:
-    """The whole study without Prefect.
+    """The whole study without Prefect; one that has ended is left as it is.
+
+    Args:
+        spec: the question.
+        options: how to reach the store: s3fs's storage options.
+        function: the simulator itself, when it has no importable name.
+        observers: who wants to see it.
+        listener: hears what simulators print and how far they are.
+        wait: seconds to wait for another run of this study to end.
 
     Raises:
         StudyFailedError: too many trials failed, or none was feasible.
         StudyInterrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
-    with open_session(spec, options=options, function=function, listener=listener) as session:
-        ending = session.search(observers=observers)
+    try:
+        with open_session(spec, options=options, function=function, listener=listener, wait=wait) as session:
+            ending = session.search(observers=observers)
+    except StudyFinished as finished:
+        check_answer(finished.study)
+        return Ending[finished.study.ending.upper()]
     if ending is Ending.INTERRUPTED:
         raise StudyInterrupted(f"{spec.name} was interrupted; what had ended is recorded, and the same call goes on")
-    check_answer(session, open_study(session.location.url, session.location.options))
+    check_answer(open_study(session.location.url, session.location.options))
     return ending
 
 
-def check_answer(session: Session, study: Study) -> None:
-    """Raise if the search that ended has no answer.
+def check_answer(study: Study) -> None:
+    """Raise if a study that has ended has no answer.
 
     Raises:
         StudyFailedError: too many trials failed, or none was feasible.
     """
-    if session.ending is not Ending.INTERRUPTED and study.state == "failed":
+    if study.state == "failed":
         raise StudyFailedError(study.verdict)
 
 

@@ -16,7 +16,7 @@ from prefect_simopt.storage import Storage, checked_key
 
 __all__ = ["LocalStorage"]
 
-_TEMPORARY = "tmp"
+_TEMPORARY, _LOCK = "tmp", "lock"
 _STALE = 86_400.0  # seconds after which another machine's unfinished file is given up
 _counter = itertools.count()
 _ADVICE = {
@@ -140,6 +140,20 @@ class LocalStorage(Storage):
             if host and (ours or (self.age(key) or 0.0) > _STALE):
                 self.delete([key])
 
+    def footprint(self) -> Callable[[], None]:
+        """What takes away again the folders that are not there yet: call it when nothing was left in them."""
+        root = Path(self._root)
+        missing = [path for path in (root, *root.parents) if not path.exists()]
+
+        def vanish() -> None:
+            with suppress(OSError):  # somebody else has put something there
+                (root / _TEMPORARY / _LOCK).unlink(missing_ok=True)
+                for path in (root / _TEMPORARY, root / "lease", *missing):
+                    if path.exists():
+                        path.rmdir()
+
+        return vanish
+
     def _path(self, key: str) -> str:
         return f"{self._root}/{checked_key(key)}"
 
@@ -194,7 +208,7 @@ class LocalStorage(Storage):
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep every other `replace` of a version out, in this and other processes."""
-        descriptor = _open(f"{self._root}/{_TEMPORARY}/lock", os.O_WRONLY | os.O_CREAT)
+        descriptor = _open(f"{self._root}/{_TEMPORARY}/{_LOCK}", os.O_WRONLY | os.O_CREAT)
         try:
             flock(descriptor, LOCK_EX)
             yield

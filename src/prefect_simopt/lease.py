@@ -82,8 +82,12 @@ class Lease:
             if self._lost or self._ended.is_set():  # given back: somebody else may hold it by now
                 raise _refusal(self._storage)
 
-    def release(self) -> None:
-        """Let others write. Idempotent."""
+    def release(self, *, trace: bool = True) -> None:
+        """Let others write. Idempotent.
+
+        Args:
+            trace: whether to leave word of who wrote; without it the lease is gone as if it had never been.
+        """
         if self._ended.is_set():
             return
         self._ended.set()
@@ -91,7 +95,12 @@ class Lease:
         with self._lock, suppress(StoreError):  # a lease that cannot be given back ends with this process
             if not self._lost:
                 released = {**self._identity, "released": datetime.now(UTC).isoformat(timespec="seconds")}
-                self._storage.replace(KEY, orjson.dumps(released), self._version)
+                if trace:
+                    self._storage.replace(KEY, orjson.dumps(released), self._version)
+                    return
+                self._renew()  # from now on, for its time to live, nobody else takes it
+                if not self._lost:
+                    self._storage.delete([KEY])
 
     def _keep(self) -> None:
         while not self._ended.wait(self._ttl / 6):

@@ -6,7 +6,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ from prefect_simopt.entries import (
     number_of,
     trial_entry,
 )
-from prefect_simopt.errors import CorruptionError, StudyConflictError
+from prefect_simopt.errors import CorruptionError, StoreError, StudyConflictError
 from prefect_simopt.fields import field_document, read_field
 from prefect_simopt.hierarchy import LAYOUT, study_attributes
 from prefect_simopt.lease import TTL, Lease
@@ -34,7 +35,7 @@ from prefect_simopt.storage import Storage, StudyLocation
 from prefect_simopt.trial import Outcome, Reason, Status, Trial
 from prefect_simopt.view import View
 
-__all__ = ["Record"]
+__all__ = ["KEPT", "Record"]
 
 FLUSH_SECONDS = 1.0  # the arrays are written at most this often
 KEPT = 2  # checkpoints, beside the very first: the second is for when the first turns out damaged
@@ -43,7 +44,7 @@ _log = logging.getLogger("prefect_simopt")
 
 
 class Record:
-    """The record of one study, open for writing. Use `Record.open`; always `close` it.
+    """The record of one study, open for writing. Use `Record.open`, or `claim` and `begin`; always `close` it.
 
     Attributes:
         location: where the study lives.
@@ -64,13 +65,14 @@ class Record:
         self._dropped: dict[int, int] = {}  # trials that a repair dropped, and the seq at which they were told
         self._seconds = 0.0  # that earlier runs took
         self._started = self._flushed = time.monotonic()
-        self._closed = False
+        self._begun = self._closed = False
+        self._vanish: Callable[[], None] = lambda: None
 
     @classmethod
     def open(
         cls, location: StudyLocation, *, spec: StudySpec, provenance: Mapping[str, Any], lease_ttl: float = TTL
     ) -> Self:
-        """Create a study, or take up one that is there.
+        """Create a study, or take up one that is there: `claim`, then `begin`.
 
         Args:
             location: of the study.
@@ -84,15 +86,33 @@ class Record:
             CorruptionError: its ledger is damaged.
             StoreError: the store cannot be read or written.
         """
+        record = cls.claim(location, spec=spec, lease_ttl=lease_ttl)
+        try:
+            record.begin(provenance)
+        except BaseException:
+            record.close("interrupted")
+            raise
+        return record
+
+    @classmethod
+    def claim(cls, location: StudyLocation, *, spec: StudySpec, lease_ttl: float = TTL) -> Self:
+        """Become the study's writer, and write nothing: closed again before `begin`, it leaves no trace.
+
+        Args:
+            location: of the study.
+            spec: the question.
+            lease_ttl: seconds without a heartbeat after which others may take over.
+
+        Raises:
+            StudyConflictError: the store holds a study of this name that asks another question.
+            LeaseError: another process is writing it.
+            StoreError: the store cannot be read or written.
+        """
         storage = location.storage()
         _refuse_conflict(storage, spec)
-        lease = Lease(storage, lease_ttl)
-        try:
-            record = cls(location, storage, lease, spec)
-            record._begin(provenance)
-        except BaseException:
-            lease.release()
-            raise
+        vanish = storage.footprint()
+        record = cls(location, storage, Lease(storage, lease_ttl), spec)
+        record._vanish = vanish
         return record
 
     @property
@@ -224,14 +244,35 @@ class Record:
         if self._closed:
             return
         self._closed = True
+        if not self._begun:
+            self._withdraw()
+            return
         try:
             self._append([{"activity": "run", "id": self._run, "generated": {"state": state}}])
             self.flush(force=True)
         finally:
             self._lease.release()
 
-    def _begin(self, provenance: Mapping[str, Any]) -> None:
-        """Read the ledger, create what is missing, and note that a run has started."""
+    def _withdraw(self) -> None:
+        """Let others write a study of which this run has written nothing."""
+        there = True
+        with suppress(StoreError):
+            there = self._storage.read("zarr.json") is not None
+        self._lease.release(trace=there)
+        if not there:
+            self._vanish()
+
+    def begin(self, provenance: Mapping[str, Any]) -> None:
+        """Read the ledger, create what is missing, and note that a run has started.
+
+        Args:
+            provenance: versions of the code and of packages, identity of the simulator.
+
+        Raises:
+            StudyConflictError: meanwhile there is a study of this name that asks another question.
+            CorruptionError: the ledger is damaged.
+            StoreError: the store cannot be read or written.
+        """
         storage, spec = self._storage, self._spec
         storage.clean()
         attributes = _refuse_conflict(storage, spec)  # again: now nobody else can write
@@ -266,6 +307,7 @@ class Record:
         agent = f"{socket.gethostname()}:{os.getpid()}"
         entries.append({"activity": "run", "id": self._run, "used": dict(provenance), "wasAssociatedWith": agent})
         self._append(entries)
+        self._begun = True
 
     def _append(self, entries: Sequence[dict[str, Any]]) -> None:
         """Write to the ledger, then to what is derived from it."""

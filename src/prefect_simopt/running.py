@@ -11,13 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from prefect_simopt.api import check_answer, resolved
+from prefect_simopt.console import DONE, FAILED, again, print_summary
 from prefect_simopt.errors import Problem, SimoptError, SpecError, StoreError, StudyInterrupted
 from prefect_simopt.loop import Ending
-from prefect_simopt.session import local_compute, open_session, study_location, watchers
+from prefect_simopt.session import (
+    StudyFinished,
+    local_compute,
+    open_session,
+    stop_if_finished,
+    study_location,
+    watchers,
+)
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.specfile import make_spec, parse_value
 from prefect_simopt.study import Study, open_study
-from prefect_simopt.summary import sentence, summarize
+from prefect_simopt.summary import summarize
 from prefect_simopt.terminal import Terminal
 
 __all__ = ["run_study", "simulate_once"]
@@ -30,22 +38,23 @@ _SERVER_HINT = (
 
 def run_study(arguments: argparse.Namespace, spec: StudySpec) -> int:
     """Run or resume a study and print its summary; returns the exit code."""
-    from prefect_simopt.cli import DONE, print_summary
-
     spec, options = resolved(spec)
     if arguments.new is not None:
         spec = _renamed(spec, options, arguments.new)
-    if (finished := _finished(spec, options)) is not None:
-        print(f"this study is finished ({finished.ending.replace('_', ' ')}); --new asks again", file=sys.stderr)
-        print_summary(summarize(finished), arguments.json, sentence)
-        check = finished.state
-        return DONE if check == "complete" else _answerless(finished)
-    if arguments.untracked:
-        _run_untracked(spec, options)
-    else:
-        _run_tracked(spec)
+    try:
+        stop_if_finished(spec, study_location(spec, options))  # before Prefect is imported
+        if arguments.untracked:
+            _run_untracked(spec, options, arguments.wait)
+        else:
+            _run_tracked(spec, arguments.wait)
+    except StudyFinished as finished:
+        ending = finished.study.ending.replace("_", " ")
+        print(f"this study is finished ({ending}); --new asks again", file=sys.stderr)
+        print_summary(summarize(finished.study), as_json=arguments.json)
+        check_answer(finished.study)
+        return DONE
     with _begun():
-        print_summary(summarize(_study(spec, options)), arguments.json, sentence)
+        print_summary(summarize(_study(spec, options)), as_json=arguments.json)
     return DONE
 
 
@@ -59,20 +68,18 @@ def _begun() -> Iterator[None]:
         raise
 
 
-def _run_untracked(spec: StudySpec, options: Mapping[str, Any]) -> None:
-    from prefect_simopt.cli import again
-
+def _run_untracked(spec: StudySpec, options: Mapping[str, Any], wait: float) -> None:
     with Terminal(spec) as terminal:
-        with open_session(spec, options=options, listener=terminal) as session:
+        with open_session(spec, options=options, listener=terminal, wait=wait) as session:
             ending = session.search(observers=[terminal])
         terminal.say(f"{spec.name}: {ending}")
     if ending is Ending.INTERRUPTED:
         raise StudyInterrupted(f"interrupted; what had ended is recorded. To go on: {again()}")
     with _begun():
-        check_answer(session, _study(spec, options))
+        check_answer(_study(spec, options))
 
 
-def _run_tracked(spec: StudySpec) -> None:
+def _run_tracked(spec: StudySpec, wait: float) -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "400")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # for a server that lives for seconds
@@ -85,7 +92,7 @@ def _run_tracked(spec: StudySpec) -> None:
     with Terminal(spec) as terminal:
         token = watchers.set([terminal])
         try:
-            optimize(study=spec)
+            optimize(study=spec, wait=wait)
         except RuntimeError as error:
             if "API" not in str(error):  # of the temporary server, or of the one that was named
                 raise
@@ -98,7 +105,6 @@ def simulate_once(arguments: argparse.Namespace, spec: StudySpec) -> int:
     """Run the simulator once, at the given point, and print what came of it; nothing is recorded."""
     import orjson
 
-    from prefect_simopt.cli import DONE, FAILED
     from prefect_simopt.seeds import derive_seed
     from prefect_simopt.storage import StudyLocation
     from prefect_simopt.trial import Run, Status
@@ -153,27 +159,6 @@ def _point(spec: StudySpec, assignments: list[str]) -> dict[str, Any]:
 
 def _study(spec: StudySpec, options: Mapping[str, Any]) -> Study:
     return open_study(study_location(spec, options).url, options)
-
-
-def _finished(spec: StudySpec, options: Mapping[str, Any]) -> Study | None:
-    """The study, when it has ended and the spec asks nothing more."""
-    try:
-        study = _study(spec, options)
-    except StoreError:
-        return None
-    try:
-        stored = StudySpec.model_validate(study.spec)
-    except ValueError:  # of another version: opening it to write says so
-        return None
-    same = stored.question == spec.question and stored.budget == spec.budget
-    return study if same and study.state in ("complete", "failed") else None
-
-
-def _answerless(study: Study) -> int:
-    from prefect_simopt.cli import FAILED
-
-    print(f"simopt: {study.verdict}", file=sys.stderr)
-    return FAILED
 
 
 def _renamed(spec: StudySpec, options: Mapping[str, Any], name: str) -> StudySpec:

@@ -30,6 +30,7 @@ __all__ = [
     "carried_function",
     "local_compute",
     "open_session",
+    "stop_if_finished",
     "study_location",
     "watchers",
 ]
@@ -141,7 +142,7 @@ class StudyFinished(SimoptError):  # noqa: N818 - it is the answer, no error
 
 def _claimed(spec: StudySpec, location: StudyLocation, wait: float) -> Record:
     """The record of a study that has not ended, as soon as nobody else writes it."""
-    _stop_if_finished(spec, location)
+    stop_if_finished(spec, location)
     begin = time.monotonic()
     waited = False
     while True:
@@ -158,14 +159,19 @@ def _claimed(spec: StudySpec, location: StudyLocation, wait: float) -> Record:
             time.sleep(min(left, 0.5))
     try:
         if waited:
-            _stop_if_finished(spec, location)
+            stop_if_finished(spec, location)
     except BaseException:
         record.close("interrupted")
         raise
     return record
 
 
-def _stop_if_finished(spec: StudySpec, location: StudyLocation) -> None:
+def stop_if_finished(spec: StudySpec, location: StudyLocation) -> None:
+    """Say that there is nothing left to do.
+
+    Raises:
+        StudyFinished: the study has ended, and the spec asks nothing more of it.
+    """
     try:
         study = open_study(location.url, location.options)
         stored = StudySpec.model_validate(study.spec)

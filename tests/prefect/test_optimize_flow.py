@@ -21,14 +21,24 @@ from prefect.states import Cancelling
 from waiting import eventually
 
 from prefect_simopt.api import load_study, run_untracked
-from prefect_simopt.errors import SimulatorError, SpecError, StudyFailedError, StudyInterrupted
+from prefect_simopt.errors import LeaseError, SimulatorError, SpecError, StudyFailedError, StudyInterrupted
 from prefect_simopt.flows.optimize import optimize
 from prefect_simopt.flows.simulate import simulate
+from prefect_simopt.lease import is_held
 from prefect_simopt.specfile import make_spec
+from prefect_simopt.storage import StudyLocation
 
 
 def flow_runs(client, name):
     return client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])))
+
+
+def logs_of(client, run):
+    return client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))
+
+
+def is_held_by_one(document):
+    return is_held(StudyLocation(f"{document['store']['url']}/{document['name']}").storage())
 
 
 def untracked_fingerprint(document, store):
@@ -45,8 +55,43 @@ def test_the_flow_gives_the_summary_of_the_same_study_as_without_prefect(client,
     (run,) = flow_runs(client, "same")
     assert run.state.is_completed()
     assert "best is trial" in run.state.message
-    again = optimize(study=make_spec(document))  # finished: nothing is run again
-    assert {**again, "seconds": 0} == {**summary, "seconds": 0}
+
+
+def test_a_finished_study_returns_at_once(client, study, tmp_path):
+    document = study("ended", trials=20)
+    summary = optimize(study=document)
+    before = (tmp_path / "studies/ended/ledger/000000.jsonl").read_bytes()
+    (tmp_path / "designs.py").unlink()  # no simulator is started
+    assert optimize(study=make_spec(document)) == summary
+    assert (tmp_path / "studies/ended/ledger/000000.jsonl").read_bytes() == before
+    messages = [run.state.message for run in flow_runs(client, "ended")]
+    assert sum("it had ended before" in message for message in messages) == 1
+
+
+def test_a_study_that_another_run_writes_is_refused_or_waited_for(client, study):
+    document = study("shared", "slow", trials=60)
+    first = threading.Thread(target=optimize, kwargs={"study": document})
+    first.start()
+    assert eventually(lambda: is_held_by_one(document))
+    with pytest.raises(LeaseError, match="is being written by process"):
+        optimize(study=document)
+    summary = optimize(study=document, wait=120)
+    first.join()
+    assert summary["trials"]["complete"] == 60
+    assert eventually(lambda: any("This one waits for it" in log.message
+                                  for run in flow_runs(client, "shared") for log in logs_of(client, run)))  # fmt: skip
+
+
+def test_what_the_core_warns_of_is_in_the_log_of_the_run(client, study, tmp_path):
+    document = study("changed", trials=20)
+    optimize(study=document)
+    with (tmp_path / "designs.py").open("a") as file:
+        file.write("# changed\n")
+    optimize(study={**document, "budget": {"trials": 40, "failures": 1}})
+    assert eventually(
+        lambda: any("the simulator has changed" in log.message
+                    for run in flow_runs(client, "changed") for log in logs_of(client, run))
+    )  # fmt: skip
 
 
 @pytest.mark.usefixtures("house")
