@@ -1,6 +1,6 @@
 """What a work pool keeps of a study, and of each batch that it has given to a flow run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Plan:
         archive: its files.
         names: the space's parameters.
         required: metrics without which a run has failed.
-        variables: what its pods need beside what the spec asks for.
+        sidecar: makes the job variables of pods in which the simulator has a container of its own, given its memory.
     """
 
     info: SimulatorInfo
@@ -32,7 +32,7 @@ class Plan:
     archive: bytes
     names: Sequence[str]
     required: Sequence[str]
-    variables: Mapping[str, Any] = field(default_factory=dict)
+    sidecar: Callable[[str | None], dict[str, Any]] | None = None
 
 
 @dataclass(eq=False)

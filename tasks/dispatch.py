@@ -101,7 +101,7 @@ class WorkPool:
         with get_client(sync_client=True) as client:
             self._pool = find_pool(client, self._config.pool)
             self._plan = self._make_plan(self._pool)
-            self._pool.job_variables(self._config, self._memory, self._plan.variables)
+            self._variables()
             self._deployment = self._pool.deployment(client)
             if idle := self._pool.idle(client):
                 self._logger.warning("%s", idle)
@@ -238,10 +238,17 @@ class WorkPool:
             timeout=0,
             tags=tags,
             idempotency_key=f"{self._name}/{self._token}/{child.key}/{first.attempt}/{child.tries}",
-            job_variables=self._pool.job_variables(self._config, child.memory, self._plan.variables),
+            job_variables=self._variables(),
         )
         child.run, child.begun, child.looked = started.id, time.monotonic(), time.monotonic()
         child.trouble, child.troubled, child.told = Diagnosis(), 0.0, False
+
+    def _variables(self) -> dict[str, Any]:
+        """Job variables of the next pod; what the spec asks for goes to the simulator's container, if it has one."""
+        if self._plan.sidecar is None:
+            return self._pool.job_variables(self._config, self._memory)
+        ours = self._config.model_copy(update={"gpus": 0, "cpu": None})
+        return self._pool.job_variables(ours, None, self._plan.sidecar(self._memory))
 
     # Waiting for it to start
 

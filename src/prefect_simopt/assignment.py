@@ -1,4 +1,4 @@
-"""A batch as an object of the store: all that a pod needs to run it, where it shares nothing with the flow but the store.
+"""A batch as an object of the store: all that a pod needs to run it, when it shares nothing with the flow but that.
 
 It holds no credentials: whoever reads it has reached the store already.
 """

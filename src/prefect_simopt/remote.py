@@ -21,6 +21,7 @@ from prefect_simopt.lease import is_written_by
 from prefect_simopt.outcomes import find_outcomes
 from prefect_simopt.simulators.bundle import unpack
 from prefect_simopt.simulators.config import SimulatorConfig
+from prefect_simopt.simulators.container import STOP_MARGIN
 from prefect_simopt.simulators.local import LocalCompute
 from prefect_simopt.storage import Storage, StudyLocation
 from prefect_simopt.trial import Outcome, Status
@@ -77,7 +78,7 @@ def evaluate_batch(location: StudyLocation, key: str, listener: Listener) -> Rep
             _config.validate_python({**batch.simulator, "directory": folder}),
             space_names=batch.names,
             workers=1,
-            timeout=batch.timeout,
+            timeout=batch.timeout + (STOP_MARGIN if batch.simulator["type"] == "container" else 0.0),
             listener=listener,
             required_metrics=batch.required,
             location=location,

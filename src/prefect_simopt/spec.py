@@ -176,6 +176,9 @@ class StudySpec(_Config):
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) < len(metrics):
             raise wrong_at("objectives", "two objectives have the same metric")
+        if self.simulator.type == "container" and self.compute.type != "work_pool":
+            message = "a container simulator runs on a Kubernetes work pool: compute: {type: work_pool, pool: NAME}"
+            raise wrong_at("compute.type", message)
         fixed = getattr(self.simulator, "arguments", {})
         for name in fixed:
             if name in first:

@@ -76,8 +76,7 @@ class CommandProgram:
 
     def run(self, run: Run, workspace: Workspace) -> Result:
         """Stage, run, read."""
-        directory = workspace.directory()
-        self._staging.stage(directory, run)
+        directory = self._stage(run, workspace)
         values = {
             **self._fixed,
             "params": str(directory / PARAMS_FILE),
@@ -95,11 +94,23 @@ class CommandProgram:
         }
         scanner = StdoutScanner(self._simulator["metrics"])
         words = [substitute(word, values) for word in self._simulator["command"]]
+        self._execute(words, directory, environment, scanner)
+        metrics = read_metrics(directory, self._simulator["metrics"], scanner.found)
+        return Result(metrics, read_fields(directory, self._simulator["fields"]))
+
+    def _stage(self, run: Run, workspace: Workspace) -> Path:
+        """The run's own directory, with what the program finds in it."""
+        directory = workspace.directory()
+        self._staging.stage(directory, run)
+        return directory
+
+    def _execute(
+        self, words: Sequence[str], directory: Path, environment: Mapping[str, str], scanner: StdoutScanner
+    ) -> None:
+        """Run the program; raises `RunFailure` unless it ended well."""
         shortage = Shortage()
         code = execute(words, directory, environment, scanner)
         check_end(words[0], code, starved=code == -signal.SIGKILL and shortage.seen())
-        metrics = read_metrics(directory, self._simulator["metrics"], scanner.found)
-        return Result(metrics, read_fields(directory, self._simulator["fields"]))
 
     def run_block(self, runs: Sequence[Run], workspace: Workspace) -> list[Result]:
         """Programs take one run at a time."""

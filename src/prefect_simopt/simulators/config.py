@@ -7,7 +7,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, f
 from prefect_simopt.forms import MODEL, Tabs
 from prefect_simopt.problems import wrong_at
 
-__all__ = ["CommandSimulator", "FieldSource", "MetricSource", "PythonSimulator", "SimulatorConfig", "SourceRevision"]
+__all__ = [
+    "CommandSimulator",
+    "ContainerSimulator",
+    "FieldSource",
+    "MetricSource",
+    "PythonSimulator",
+    "SimulatorConfig",
+    "SourceRevision",
+]
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s/\\]([^/\\\r\n]*[^\s/\\])?$")]
 """A metric's or field's name: it is a key of the store, so it has no slashes."""
@@ -128,18 +136,7 @@ class SourceRevision(_Config):
         return url
 
 
-class CommandSimulator(_Config):
-    """Any program. It runs in a directory of the trial's own, never through a shell.
-
-    Example:
-        ```python
-        CommandSimulator(command=["python3", "sim.py", "{params}"], files=["sim.py"])
-        ```
-    """
-
-    model_config = ConfigDict(title="Command")
-
-    type: Literal["command"] = "command"
+class _Program(_Config):
     command: list[str] = Field(
         min_length=1,
         description="Program and arguments; `{name}` stands for a parameter, `{params}` for params.json, "
@@ -158,7 +155,6 @@ class CommandSimulator(_Config):
     )
     metrics: list[MetricSource] = Field(default_factory=list, description="Metrics not written to metrics.json.")
     fields: list[FieldSource] = Field(default_factory=list, description="Files that are read as fields.")
-    source: SourceRevision | None = Field(default=None, description="Git repository that the program is built from.")
     directory: str | None = Field(
         default=None, description="Folder that relative paths start from; the study file's own when left out."
     )
@@ -178,16 +174,52 @@ class CommandSimulator(_Config):
         return self
 
 
+class CommandSimulator(_Program):
+    """Any program. It runs in a directory of the trial's own, never through a shell.
+
+    Example:
+        ```python
+        CommandSimulator(command=["python3", "sim.py", "{params}"], files=["sim.py"])
+        ```
+    """
+
+    model_config = ConfigDict(title="Command")
+
+    type: Literal["command"] = "command"
+    source: SourceRevision | None = Field(default=None, description="Git repository that the program is built from.")
+
+
+class ContainerSimulator(_Program):
+    """Any program in an image that knows neither Prefect nor this project. It needs a Kubernetes work pool.
+
+    Example:
+        ```python
+        ContainerSimulator(image="registry/openfoam:12", command=["simpleFoam", "-case", "{output}"], files=["case"])
+        ```
+    """
+
+    model_config = ConfigDict(title="Container")
+
+    type: Literal["container"] = "container"
+    image: str = Field(min_length=1, max_length=1000, description="Image, best with its digest: name@sha256:...")
+    user: int | None = Field(
+        default=None, ge=1, description="User id that the program runs as; left out, the image's own, if not root."
+    )
+
+
 def _with_type(value: Any) -> Any:
     if isinstance(value, dict) and "type" not in value:
-        return {"type": "command" if "command" in value else "python", **value}
+        kind = "container" if "image" in value else "command" if "command" in value else "python"
+        return {"type": kind, **value}
     return value
 
 
 SimulatorConfig = Annotated[
-    Annotated[PythonSimulator | CommandSimulator, Field(discriminator="type"), Tabs()], BeforeValidator(_with_type)
+    Annotated[PythonSimulator | CommandSimulator | ContainerSimulator, Field(discriminator="type"), Tabs()],
+    BeforeValidator(_with_type),
 ]
-"""Any simulator, told apart by `type`; left out, it is a command where there is one and Python elsewhere."""
+"""Any simulator, told apart by `type`; left out, it is a container where there is an image, a command where there is
+one, and Python elsewhere."""
 
 
 def _inside(path: str) -> str:

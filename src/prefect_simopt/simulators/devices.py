@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["available_workers", "worker_environment"]
+__all__ = ["LATE", "available_workers", "worker_environment"]
 
 _THREADS = (
     "OMP_NUM_THREADS",
@@ -14,6 +14,10 @@ _THREADS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 _GPUS = "CUDA_VISIBLE_DEVICES"
+_PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
+
+LATE = frozenset({*_THREADS, _GPUS, _PREALLOCATE})
+"""Variables that are read when a library is loaded, so that a running process can still set them for its children."""
 
 
 def available_workers() -> int:
@@ -53,6 +57,6 @@ def worker_environment(place: int, workers: int, own: Mapping[str, str], base: M
     if len(gpus) > 1:
         environment[_GPUS] = gpus[place % len(gpus)]
     if gpus and workers > len(gpus):  # JAX would give three quarters of a GPU's memory to the first process
-        environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        environment.setdefault(_PREALLOCATE, "false")
     environment.update(own)
     return environment

@@ -276,6 +276,10 @@ def load(setup: dict[str, Any], blob: bytes) -> Simulator:
     """The simulator that a setup describes."""
     if setup["simulator"]["type"] == "python":
         return python.PythonFunction(setup["simulator"], setup["names"], blob, setup["code"])
+    if setup["simulator"]["type"] == "container":
+        from prefect_simopt.simulators.container import ContainerProgram
+
+        return ContainerProgram(setup["simulator"], setup["names"], setup.get("resolved"), setup["timeout"])
     from prefect_simopt.simulators.command import CommandProgram
 
     return CommandProgram(setup["simulator"], setup["names"], setup.get("resolved"))

@@ -14,7 +14,7 @@ from typing import Any
 
 from prefect_simopt.compute import Listener
 from prefect_simopt.errors import SimoptError, SimulatorError, StoreError
-from prefect_simopt.simulators.config import CommandSimulator, SimulatorConfig
+from prefect_simopt.simulators.config import CommandSimulator, PythonSimulator, SimulatorConfig
 from prefect_simopt.simulators.devices import worker_environment
 from prefect_simopt.simulators.recovery import Batch, cut, recover
 from prefect_simopt.simulators.transport import SimulatorInfo, describe
@@ -137,7 +137,7 @@ class LocalCompute:
         return self._info
 
     def _add_worker(self, place: int) -> None:
-        own = {} if isinstance(self._simulator, CommandSimulator) else self._simulator.environment
+        own = self._simulator.environment if isinstance(self._simulator, PythonSimulator) else {}
         environment = worker_environment(place, self.workers, own, os.environ)
         worker = self._alive[place] = Worker(place, environment, self._setup, self._blob)
         if self._location is not None:

@@ -122,6 +122,7 @@ class Supervisor:
                 self._give_back(document["return"])
             elif "setup" in document:
                 self._setup, self._blob = document["setup"], blob
+                os.environ.update(self._setup["late"])
                 self._start_host()
             elif "store" in document:
                 self._store = document["store"]
@@ -340,7 +341,7 @@ class Supervisor:
             return
         else:
             reason, message = (
-                (Reason.EXIT, self._crash) if self._crash else death(status, starved=self._shortage.seen())
+                (Reason.EXIT, self._crash) if self._crash else death(status, self._shortage.seen())
             )
             text = without_our_frames(text)
         self._recorder.add(call, failed(call, reason, message, seconds), text)

@@ -40,7 +40,7 @@ class Call:
         return [run for run in self.runs if run["wanted"]]
 
 
-def death(status: int, *, starved: bool = False) -> tuple[Reason, str]:
+def death(status: int, starved: bool = False) -> tuple[Reason, str]:
     """Why a host is gone, by the status that it left and by whether the kernel has killed for want of memory."""
     if os.WIFSIGNALED(status):
         if starved and os.WTERMSIG(status) == signal.SIGKILL:

@@ -1,12 +1,9 @@
 """A worker as the flow sees it: a supervisor's process and the connection to it."""
 
 import os
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,11 +12,10 @@ from typing import Any
 
 from prefect_simopt.compute import Listener
 from prefect_simopt.simulators import processes, wire
+from prefect_simopt.simulators.devices import LATE
+from prefect_simopt.simulators.spawning import MARK, spawn
 
 __all__ = ["Worker", "pass_on"]
-
-MARK = "SIMOPT_WORKER"
-"""Environment variable by which all processes of a worker are known, wherever they hide."""
 
 
 class Worker:
@@ -45,21 +41,12 @@ class Worker:
         self.batches: list[Any] = []
         self.asked = False
         self.crash = ""
-        self._mark = secrets.token_hex(8)
+        spawned = spawn(environment)
+        self._process, self._mark = spawned.process, spawned.mark
         self._scratch = Path(tempfile.gettempdir()) / f"simopt-{self._mark}"
-        ours, its = socket.socketpair()
-        with its:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "prefect_simopt.simulators.supervisor", str(its.fileno())],
-                pass_fds=[its.fileno()],
-                env={**environment, MARK: self._mark},
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        self.channel = wire.Channel(ours)
-        self.channel.send({"setup": {**setup, "scratch": str(self._scratch)}}, blob)
+        self.channel = wire.Channel(spawned.sock)
+        late = {name: environment[name] for name in LATE if name in environment}
+        self.channel.send({"setup": {**setup, "late": late, "scratch": str(self._scratch)}}, blob)
 
     @property
     def pid(self) -> int:
