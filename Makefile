@@ -7,7 +7,7 @@ OUTPUT ?= studies
 
 unexport PYTHONDONTWRITEBYTECODE   # every start of a process would compile everything anew
 
-.PHONY: demo test test-slow lint format types docs chaos bench up down wheel constraints clean
+.PHONY: demo test test-slow test-cluster lint format types docs chaos bench up down wheel constraints clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml requirements/constraints.txt
@@ -20,11 +20,14 @@ $(READY): pyproject.toml requirements/constraints.txt
 demo: $(READY)          ## the coating study: create the environment, run it, say where to look
 	$(BIN)/python examples/demo.py
 
-test: $(READY)          ## everything that is not slow
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+test: $(READY)          ## everything that is not slow and needs no cluster
+	$(BIN)/python -m pytest -m 'not slow and not cluster' $(ARGS)
 
 test-slow: $(READY)     ## the suites that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+
+test-cluster: $(READY)  ## on a real Kubernetes, which it starts: about 20 minutes; CLUSTER_SCRIPTS names its scripts
+	tests/cluster/run $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

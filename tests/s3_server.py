@@ -20,33 +20,33 @@ HOW = (
 
 
 class S3Server:
-    """A real S3 server on a loopback port, which tests may kill and start again."""
+    """A real S3 server on a port of its own, on loopback by default, which tests may kill and start again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         cached = Path.home() / ".cache/test-cluster/bin" / SERVER
         found = os.environ.get("SIMOPT_S3_SERVER") or shutil.which(SERVER) or str(cached)
         if not Path(found).exists():
             pytest.fail(HOW)
-        self.binary, self.folder = found, folder
+        self.binary, self.folder, self.host = found, folder, host
         (folder / "lab").mkdir(parents=True)
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((host, 0))
             self.port = probe.getsockname()[1]
         self.options = {
             "key": "test",
             "secret": "testsecret",
-            "endpoint_url": f"http://127.0.0.1:{self.port}",
+            "endpoint_url": f"http://{host}:{self.port}",
             "retry_seconds": 20,
         }
         self.start()
 
     def start(self) -> None:
         environment = {**os.environ, "ROOT_ACCESS_KEY": "test", "ROOT_SECRET_KEY": "testsecret"}
-        command = [self.binary, "--quiet", "--port", f"127.0.0.1:{self.port}", "posix", str(self.folder)]
+        command = [self.binary, "--quiet", "--port", f"{self.host}:{self.port}", "posix", str(self.folder)]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(500):
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                if probe.connect_ex((self.host, self.port)) == 0:
                     return
             time.sleep(0.02)
         pytest.fail(f"{self.binary} does not listen on port {self.port}")
