@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from prefect_simopt.console import DONE, FAILED, INTERRUPTED, WRONG_INPUT, again, print_summary
 from prefect_simopt.errors import CorruptionError, SimoptError, StudyFailedError, StudyInterrupted
 from prefect_simopt.signals import terminable
+from prefect_simopt.simulators.spawning import start_ahead
 
 __all__ = ["console", "main"]
 
@@ -48,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def console() -> None:
     """The console script."""
+    if sys.argv[1:2] in (["run"], ["simulate"]):
+        start_ahead()
     code = main()
     if "prefect" in sys.modules:  # it has servers and threads to end
         sys.exit(code)
@@ -131,6 +134,10 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--field", action="append", metavar="NAME", help="of a study: a field; left out: all")
     fetch.add_argument("--sha256", metavar="HEX", help="of a link: refuse it unless this is its digest")
     fetch.add_argument("-o", "--output", default=".", metavar="DIR", help="folder to write to")
+
+    pool = command("pool", _pool, "check what a work pool's template lacks")
+    pool.add_argument("action", choices=["check"], help="what to do")
+    pool.add_argument("pool", metavar="POOL", help="name of the work pool")
 
     init = command("init", _init, "write a study to start from")
     init.add_argument("directory", metavar="DIR", help="new or empty folder")
@@ -236,6 +243,18 @@ def _fetch(arguments: argparse.Namespace) -> int:
     from prefect_simopt.sharing import fetch_fields
 
     fetch_fields(arguments)
+    return DONE
+
+
+def _pool(arguments: argparse.Namespace) -> int:
+    from prefect_simopt.tasks.pool import check_pool
+
+    problems = check_pool(arguments.pool)
+    for problem in problems:
+        print(problem)
+    if problems:
+        return WRONG_INPUT
+    print(f"{arguments.pool}: its template takes all that a study may ask for, and a worker is running")
     return DONE
 
 
