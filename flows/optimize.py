@@ -18,7 +18,6 @@ __all__ = ["optimize"]
     validate_parameters=False,
     persist_result=True,
     result_serializer="json",
-    on_failure=[sweep_children],
     on_crashed=[sweep_children],
     on_cancellation=[sweep_children],
 )

@@ -19,7 +19,6 @@ __all__ = ["simulate"]
     validate_parameters=False,
     persist_result=True,
     result_serializer="json",
-    on_failure=[sweep_children],
     on_crashed=[sweep_children],
     on_cancellation=[sweep_children],
 )

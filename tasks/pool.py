@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient
+from httpx import HTTPError
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
@@ -19,7 +20,7 @@ from prefect.utilities.templating import find_placeholders
 from prefect_simopt.compute_config import WorkPoolComputeConfig, quantity
 from prefect_simopt.errors import ComputeError, Problem, SpecError
 
-__all__ = ["FLOW", "Pool", "check_reachable", "find_pool"]
+__all__ = ["FLOW", "Pool", "check_pool", "check_reachable", "find_pool"]
 
 FLOW = "evaluate"
 ENTRYPOINT = "prefect_simopt.flows.evaluate.evaluate"
@@ -76,7 +77,7 @@ class Pool:
             for name, value in source.items():
                 wanted[name] = self._merged(name, value, wanted.get(name)) if name in _MERGED else value
         if problems := self.lacks(list(wanted)):
-            way_out = f"give it our template: prefect work-pool update {self.name} --base-job-template {TEMPLATE}"
+            way_out = f"give it our template: {_update(self.name)}"
             if self.kind != "kubernetes":
                 way_out = f"leave it out, or name a pool of another type: {self.name} is of type {self.kind}"
             raise SpecError(
@@ -140,6 +141,28 @@ def find_pool(client: SyncPrefectClient, name: str) -> Pool:
         there = ", ".join(pool.name for pool in client.read_work_pools(limit=20)) or "none at all"
         way_out = f"there are: {there}; create it: prefect work-pool create {name} --type kubernetes"
         raise SpecError([Problem("compute.pool", f"there is no work pool of this name; {way_out}", name)]) from None
+
+
+def check_pool(name: str) -> list[str]:
+    """What keeps a work pool from running studies; nothing where all is well.
+
+    Raises:
+        SpecError: there is no pool of the name.
+        ComputeError: Prefect's API does not answer.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            pool = find_pool(client, name)
+            problems = [f"{name}: {each}" for each in (pool.lacks() if pool.kind == "kubernetes" else [])]
+            if problems:
+                problems.append(f"give it our template: {_update(name)}")
+            return problems + [idle for idle in [pool.idle(client)] if idle]
+    except (HTTPError, RuntimeError) as error:
+        raise ComputeError(f"Prefect's API does not answer: {error}; set PREFECT_API_URL") from None
+
+
+def _update(name: str) -> str:
+    return f"prefect work-pool update {name} --base-job-template {TEMPLATE}"
 
 
 def _translate(kind: str, config: WorkPoolComputeConfig, memory: str | None) -> dict[str, Any]:
