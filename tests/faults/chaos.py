@@ -54,7 +54,8 @@ GENTLE = ("flow", "group", "SIGTERM", "SIGINT")
 """Kills that no simulator's process is hit by."""
 PARTIAL = ("simulator", "supervisor")
 """Kills that the flow survives. A run may be hit so often only before it counts as failed."""
-KILLS = (*GENTLE, *PARTIAL, "flow and simulator", "flow and supervisor", "everything", "twice SIGINT")
+BRUTAL = ("flow and simulator", "flow and supervisor", "everything", "twice SIGINT", "SIGTERM to everything")
+KILLS = (*GENTLE, *PARTIAL, *BRUTAL)
 
 Run = tuple[int, int]
 """Number of the trial, and seed of the replicate."""
@@ -247,6 +248,8 @@ class Victim:
             self.server.kill()
             time.sleep(self.random.uniform(0, 2))
             self.server.start()
+        if kind == "SIGTERM to everything":  # as when a machine shuts down, or a scheduler ends a job
+            end([flow, *supervisors, *hosts], signal.SIGTERM)
         if kind in ("SIGTERM", "SIGINT", "twice SIGINT"):
             number = signal.SIGTERM if kind == "SIGTERM" else signal.SIGINT
             process.send_signal(number)
@@ -354,11 +357,11 @@ class Victim:
         self.tally.add(what, number, f"{self.folder} [{'; '.join(self.story)}]: {about}")
 
 
-def end(pids: Iterable[int]) -> None:
-    """SIGKILL."""
+def end(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal to each."""
     for pid in pids:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
 
 def living(pids: Iterable[int]) -> list[int]:

@@ -347,3 +347,23 @@ class TestResumes:
         for die_after in (4, 5, 1, None):
             ending, _, _, _ = search(spec, slow, workers=4, die_after=die_after)
         assert ending is Ending.EXHAUSTED
+
+
+def test_a_stop_does_not_wait_for_a_retry(tmp_path):
+    tried = []
+
+    def once(x, n):
+        tried.append(x)
+        if len(tried) == 1:
+            raise RuntimeError("try again in an hour")
+        return bowl(x, n)
+
+    budget, compute = {"trials": 4, "failures": 1.0}, {"retries": 1, "retry_delay": 3600}
+    spec = study(tmp_path, optimizer="random", budget=budget, compute=compute)
+    ending, _, calls, _ = search(spec, once, stop_at=3)
+    assert ending is Ending.INTERRUPTED
+    assert len(calls) == 4
+    ending, running, calls, _ = search(spec, once)
+    assert ending is Ending.BUDGET
+    assert calls == [(0, 0, 1)]
+    assert running.progress.complete == 4

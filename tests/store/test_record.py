@@ -314,3 +314,18 @@ def test_best_is_feasible_first_and_pareto_is_sorted(location: StudyLocation) ->
 def _ended(record: Record, location: StudyLocation) -> Study:
     record.close("budget")
     return study(location)
+
+
+def test_a_claim_that_comes_to_nothing_leaves_no_trace(location: StudyLocation) -> None:
+    record = Record.claim(location, spec=make_spec())
+    with pytest.raises(LeaseError):
+        Record.claim(location, spec=make_spec())
+    record.close("interrupted")
+    record.close("interrupted")
+    assert objects(location) == {}
+    assert location.storage().folders() == []
+    opened(location).close("interrupted")
+    before = objects(location).keys()
+    Record.claim(location, spec=make_spec()).close("interrupted")
+    assert objects(location).keys() == before
+    opened(location).close("interrupted")
