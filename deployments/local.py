@@ -20,6 +20,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from prefect_simopt.liveness import born
+
 __all__ = ["Process", "down", "environment", "main", "up"]
 
 POOL = "simopt"
@@ -45,18 +47,18 @@ class Process:
 
     Attributes:
         pid: its number.
-        born: clock ticks between the machine's start and its own, which tell it from a later process of this number.
+        born: when it started, which tells it from a later process of this number.
         url: the address that it serves, or works for.
     """
 
     pid: int
-    born: int
+    born: str
     url: str
 
     @property
     def alive(self) -> bool:
         """Whether this very process still runs."""
-        return _born(self.pid) == self.born
+        return bool(self.born) and born(self.pid) == self.born
 
     def end(self) -> None:
         """Ask it and its whole group to end, then insist. A process that is not ours any more is left alone."""
@@ -98,13 +100,13 @@ def environment(state: Path, url: str | None = None) -> dict[str, str]:
     return {**inherited, **own, **(_SERVER if url is None else {"PREFECT_API_URL": url})}
 
 
-def up(state: Path, port: int = _PREFERRED_PORT, deploy: Sequence[str] = ("--all",)) -> str:
+def up(state: Path, port: int = _PREFERRED_PORT, deploy: Sequence[str] = ("optimize", "simulate", "evaluate")) -> str:
     """Start what is not running yet: server, work pool, worker; then register blocks and deployments.
 
     Args:
         state: folder for databases, logs and process numbers.
         port: first port to try.
-        deploy: which deployments of `prefect.yaml` to create, as arguments of `prefect deploy`.
+        deploy: names of the deployments of `prefect.yaml` to create.
 
     Returns:
         The address of Prefect's API.
@@ -130,7 +132,7 @@ def up(state: Path, port: int = _PREFERRED_PORT, deploy: Sequence[str] = ("--all
     _prefect(["block", "register", "-m", "prefect_simopt.blocks"], settings)
     _wait_for(f"{server.url}/work_pools/{POOL}", worker, state / "worker.log")  # the worker creates it
     if deploy:
-        _prefect(["--no-prompt", "deploy", *deploy], settings)
+        _prefect(["--no-prompt", "deploy", *(word for name in deploy for word in ("--name", name))], settings)
     return server.url
 
 
@@ -164,7 +166,7 @@ def _start(state: Path, name: str, command: Sequence[str], settings: Mapping[str
         setsid=True,
         setsigdef=[signal.SIGINT, signal.SIGQUIT],  # shells have background jobs ignore them
     )
-    process = Process(pid, _born(pid) or 0, url)
+    process = Process(pid, born(pid), url)
     (state / f"{name}.json").write_text(json.dumps(asdict(process)))
     return process
 
@@ -176,15 +178,6 @@ def _load(state: Path, name: str) -> Process | None:
     except (FileNotFoundError, ValueError, TypeError):
         return None
     return process if process.alive else None
-
-
-def _born(pid: int) -> int | None:
-    """Start of a process in clock ticks since boot; None when there is none, or when it is a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else int(fields[19])
 
 
 def _free_port(first: int) -> int:

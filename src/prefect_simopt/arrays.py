@@ -16,7 +16,7 @@ import numpy.typing as npt
 from prefect_simopt.chunks import ChunkArray, array_document, decode, encode, encode_text
 from prefect_simopt.trial import Reason, Status
 
-__all__ = ["CHUNK", "REASONS", "Column", "Table", "columns", "coordinate", "text_coordinate"]
+__all__ = ["CHUNK", "REASONS", "Chunks", "Column", "Table", "columns", "coordinate", "text_coordinate"]
 
 CHUNK = 4096
 """Trials in one chunk of a scalar array."""

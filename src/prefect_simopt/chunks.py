@@ -16,7 +16,17 @@ import orjson
 
 from prefect_simopt.errors import CorruptionError
 
-__all__ = ["ChunkArray", "array_document", "decode", "decode_text", "dump", "encode", "encode_text", "group_document"]
+__all__ = [
+    "ChunkArray",
+    "array_document",
+    "decode",
+    "decode_text",
+    "dump",
+    "encode",
+    "encode_text",
+    "group_document",
+    "storable",
+]
 
 ChunkArray: TypeAlias = npt.NDArray[Any]
 _BLOCK = 1 << 19  # bytes compressed at once: of the sizes tried, the fastest and smallest for fields of 1 MiB

@@ -12,6 +12,7 @@ from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from prefect_simopt.errors import StoreError
+from prefect_simopt.liveness import is_gone
 from prefect_simopt.storage import Storage, checked_key
 
 __all__ = ["LocalStorage"]
@@ -136,7 +137,8 @@ class LocalStorage(Storage):
         for name in self.names(_TEMPORARY):
             host, _, process = name.rpartition("@")
             key = f"{_TEMPORARY}/{name}"
-            ours = host == self._host and not _alive(process.partition("-")[0])
+            pid = process.partition("-")[0]
+            ours = host == self._host and (not pid.isdecimal() or is_gone(int(pid)))
             if host and (ours or (self.age(key) or 0.0) > _STALE):
                 self.delete([key])
 
@@ -231,13 +233,3 @@ def _open(path: str, flags: int) -> int:
 
 def _make_folder(path: str) -> None:
     os.makedirs(path.rpartition("/")[0], exist_ok=True)  # noqa: PTH103 - twice as fast, once for each field
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -19,9 +19,10 @@ from typing import Any
 import orjson
 
 from prefect_simopt.errors import LeaseError, StoreError
+from prefect_simopt.liveness import born, is_gone
 from prefect_simopt.storage import Storage
 
-__all__ = ["Lease", "holds", "is_held", "is_written_by"]
+__all__ = ["TTL", "Lease", "holds", "is_held", "is_written_by"]
 
 KEY = "lease/lease.json"
 TTL = 30.0
@@ -48,7 +49,7 @@ class Lease:
         self._identity = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "started": _started(os.getpid()),
+            "started": born(os.getpid()),
             "machine": _machine(),
             "user": _user(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -176,8 +177,8 @@ def _is_free(holder: dict[str, Any]) -> bool:
     pid = holder.get("pid")
     if holder.get("machine") != _machine() or not isinstance(pid, int):
         return False
-    started = _started(pid)
-    return started != holder.get("started") if started or _is_gone(pid) else False
+    started = born(pid)
+    return started != holder.get("started") if started or is_gone(pid) else False
 
 
 def _refusal(storage: Storage) -> LeaseError:
@@ -220,32 +221,3 @@ def _machine() -> str:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return " ".join(parts)
-
-
-def _is_gone(pid: int) -> bool:
-    """Whether no process has that number: `/proc` may hide those of other users."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return Path(f"/proc/{pid}").exists()  # seen, and dead: a zombie
-
-
-def _started(pid: int) -> str:
-    """When a process of this machine started, in a form to compare; empty when it is no more."""
-    try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
-        return "" if Path("/proc/self/stat").exists() else _started_by_ps(pid)
-    except (OSError, ValueError):
-        return ""
-    return "" if state in "ZX" else rest[18]
-
-
-def _started_by_ps(pid: int) -> str:
-    import subprocess
-
-    listed = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return listed.stdout.strip()

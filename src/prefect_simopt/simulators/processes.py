@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from prefect_simopt.liveness import is_gone
+
 __all__ = ["adopt_orphans", "children", "die_with_parent", "end_descendants", "marked", "shut_down"]
 
 _LINUX = sys.platform == "linux"
@@ -100,16 +102,10 @@ def marked(name: str, value: str) -> list[int]:
 def shut_down(name: str, value: str) -> None:
     """Kill every process that was started with `name=value` in its environment."""
     for _ in range(100):
-        living = [process for process in marked(name, value) if process != os.getpid() and not _is_zombie(process)]
+        living = [process for process in marked(name, value) if process != os.getpid() and not is_gone(process)]
         if not living:
             return
         for process in living:
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.005)
-
-
-def _is_zombie(process: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
-    return True
