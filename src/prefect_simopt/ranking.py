@@ -5,10 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from prefect_simopt.spec import Constraint, Objective
 from prefect_simopt.trial import Status, Trial
 
 __all__ = ["Ranking", "Scale"]
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,33 @@ class Scale:
             and self.violation(trial) == 0
             and all(each.sign * trial.metrics[each.metric] <= each.sign * (each.target or 0.0) for each in targets)
         )
+
+    def violations(self, metrics: Array, names: Sequence[str]) -> Array:
+        """`violation` of complete trials, shape (n,), from their metrics, shape (n, len(names))."""
+        total = np.zeros(len(metrics))
+        for each in self.constraints:
+            values = metrics[:, names.index(each.metric)]
+            below = 0.0 if each.low is None else each.low - values
+            above = 0.0 if each.high is None else values - each.high
+            total += np.maximum(np.maximum(below, above), 0.0)
+        return total
+
+    def front(self, metrics: Array, names: Sequence[str]) -> list[int]:
+        """Rows of complete trials that no other dominates, best in the first objective first; of equal ones the first.
+
+        Where none is feasible, the one with the smallest violation.
+        """
+        violations = self.violations(metrics, names)
+        least = np.flatnonzero(violations == violations.min(initial=math.inf))
+        if not len(least) or violations[least[0]] > 0:
+            return [int(row) for row in least[:1]]
+        values = np.stack([each.sign * metrics[least, names.index(each.metric)] for each in self.objectives], axis=1)
+        left = np.lexsort((np.arange(len(values)), *values.T[::-1]))
+        front: list[int] = []
+        while len(left) and not (front and len(self.objectives) == 1):
+            front.append(int(least[left[0]]))  # the first in this order is dominated by none that is left
+            left = left[~(values[left[0]] <= values[left]).all(axis=1)]
+        return front
 
 
 @dataclass

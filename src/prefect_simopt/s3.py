@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from prefect_simopt.errors import StoreError
@@ -125,11 +125,11 @@ class S3Storage(Storage):
 
     def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """`read` of each key, several at a time."""
-        return list(self._threads.map(self.read, keys)) if len(keys) > 1 else [self.read(key) for key in keys]
+        return list(_threads().map(self.read, keys)) if len(keys) > 1 else [self.read(key) for key in keys]
 
     def write_many(self, objects: Mapping[str, bytes]) -> None:
         """`write` of each object, several at a time."""
-        list(self._threads.map(self.write, objects.keys(), objects.values()))
+        list(_threads().map(self.write, objects.keys(), objects.values()))
 
     def clean(self) -> None:
         """Nothing is ever half written here."""
@@ -155,10 +155,6 @@ class S3Storage(Storage):
         files = S3FileSystem(**options, use_listings_cache=False)
         files.retries = 1
         return files
-
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(_THREADS, thread_name_prefix="simopt-s3")
 
     def _key(self, key: str) -> str:
         return self._prefix + checked_key(key)
@@ -209,6 +205,12 @@ class S3Storage(Storage):
         else:
             why = _ADVICE.get(code) or str(error) or type(error).__name__
         return StoreError(f"cannot {verb} {self.url}/{key}: {why}")
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """One pool for all storages: the cache of results may look into hundreds of studies."""
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="simopt-s3")
 
 
 def _body(files: Any, answer: Any) -> bytes:

@@ -334,42 +334,19 @@ class Study:
         return {}
 
     @cached_property
-    def _violations(self) -> Array:
-        """Of each complete trial, in the order of `_complete`."""
-        metrics = self._column("metrics")[self._complete]
-        total = np.zeros(len(metrics))
-        for each in Scale.of(self.spec).constraints:
-            values = metrics[:, self._view.metrics.index(each.metric)]
-            below = 0.0 if each.low is None else each.low - values
-            above = 0.0 if each.high is None else values - each.high
-            total += np.maximum(np.maximum(below, above), 0.0)
-        return total
+    def _scores(self) -> Array:
+        """Metrics of the complete trials, in the order of `_complete`."""
+        return self._column("metrics")[self._complete]
 
     @cached_property
     def _complete(self) -> Array:
         return np.flatnonzero(self._column("status") == Status.COMPLETE)
 
-    @property
+    @cached_property
     def _violation_of_best(self) -> float:
-        return float(self._violations.min(initial=math.inf))
+        return float(Scale.of(self.spec).violations(self._scores, self._view.metrics).min(initial=math.inf))
 
     @cached_property
     def _front(self) -> list[int]:
         """Numbers of the Pareto-optimal trials, sorted by the first objective."""
-        if not len(self._complete):
-            return []
-        least = np.flatnonzero(self._violations == self._violation_of_best)
-        if self._violation_of_best > 0:
-            return [int(self._complete[least[0]])]
-        metrics = self._column("metrics")[self._complete[least]]
-        objectives = Scale.of(self.spec).objectives
-        values = np.stack(
-            [each.sign * metrics[:, self._view.metrics.index(each.metric)] for each in objectives], axis=1
-        )
-        order = np.lexsort((np.arange(len(values)), *values.T[::-1]))
-        front: list[int] = []
-        left = order if len(objectives) > 1 else order[:1]
-        while len(left):  # the first in this order is dominated by none that is left
-            front.append(int(self._complete[least[left[0]]]))
-            left = left[~(values[left[0]] <= values[left]).all(axis=1)]
-        return front
+        return [int(self._complete[row]) for row in Scale.of(self.spec).front(self._scores, self._view.metrics)]
