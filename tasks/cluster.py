@@ -77,18 +77,24 @@ async def _look(run: str) -> tuple[str, str] | None:
         pods = (await core.list_pod_for_all_namespaces(label_selector=f"{_LABEL}={run}")).items
         if pods:
             pods.sort(key=lambda pod: pod.metadata.creation_timestamp)
-            return _pod(api.sanitize_for_serialization(pods[-1])["status"])
+            pod = pods[-1]
+            found = _pod(api.sanitize_for_serialization(pod)["status"])
+            return found if found[0] or pod.status.phase != "Pending" else ("", await _warning(core, pod))
         jobs = (await BatchV1Api(api).list_job_for_all_namespaces(label_selector=f"{_LABEL}={run}")).items
         for job in jobs:
-            where = f"involvedObject.uid={job.metadata.uid}"
-            events = (await core.list_namespaced_event(job.metadata.namespace, field_selector=where)).items
-            for event in reversed(events):
-                if event.type == "Warning":
-                    kind = "Quota" if "quota" in event.message else "Unschedulable"
-                    return kind, event.message
+            if message := await _warning(core, job):
+                return ("Quota" if "quota" in message else "Unschedulable"), message
         return ("", "") if jobs else None
     finally:
         await api.close()
+
+
+async def _warning(core: Any, thing: Any) -> str:
+    """The last warning about a pod or a Job."""
+    where = f"involvedObject.uid={thing.metadata.uid}"
+    events = (await core.list_namespaced_event(thing.metadata.namespace, field_selector=where)).items
+    messages: list[str] = [event.message for event in events if event.type == "Warning"]
+    return messages[-1] if messages else ""
 
 
 async def _remove(run: str) -> None:

@@ -261,9 +261,10 @@ class WorkPool:
         if not late and not (look and now - child.looked > LOOK_SECONDS) and not stuck:
             return 0
         child.looked = now
-        found = diagnose(client, run, self._cluster) if run.infrastructure_pid else Diagnosis(
-            "", self._pool.idle(client)
-        )  # fmt: skip
+        if run.state is not None and run.state.is_scheduled():
+            found = Diagnosis("", self._pool.idle(client) or f"no worker of {self._pool.name} has taken it yet")
+        else:
+            found = diagnose(client, run, self._cluster)
         if str(found) and str(found) != str(child.trouble):
             self._logger.warning("the pod for %s has not started: %s", child.name, found)
             child.troubled = now

@@ -14,7 +14,10 @@ from cluster_lab import GATEWAY, POD_IMAGE, TOLERATION, PrefectServer, Worker, k
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_RESULTS_PERSIST_BY_DEFAULT, temporary_settings
+from prefect_aws import MinIOCredentials
 from s3_server import S3Server
+
+from prefect_simopt.blocks import StudyStore
 
 POOL = "kubernetes"
 
@@ -84,3 +87,16 @@ def worker(server: PrefectServer, pool: str, tmp_path_factory: pytest.TempPathFa
     house.start()
     yield house
     house.kill(signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
+def store(server: PrefectServer, s3: S3Server) -> str:
+    """Name of a StudyStore block: pods take their credentials from there."""
+    credentials = MinIOCredentials(
+        minio_root_user=s3.options["key"],
+        minio_root_password=s3.options["secret"],
+        aws_client_parameters={"endpoint_url": s3.options["endpoint_url"]},
+    )
+    credentials.save("lab", overwrite=True)
+    StudyStore(url="s3://lab/studies", credentials=credentials).save("lab", overwrite=True)
+    return "lab"

@@ -18,6 +18,10 @@ def slow(x, y):
     time.sleep(0.05)
     return (x - 1) ** 2 + y**2
 
+def sluggish(x, y):
+    time.sleep(1)
+    return (x - 1) ** 2 + y**2
+
 def partial(x, y):
     print("looking at", x)
     if x > 2:
