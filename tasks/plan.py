@@ -1,17 +1,13 @@
 """What every pod of a study is told of its simulator."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 from prefect_simopt.compute_config import WorkPoolComputeConfig
 from prefect_simopt.errors import Problem, SpecError
 from prefect_simopt.session import carried_function, local_compute
 from prefect_simopt.simulators.bundle import pack
 from prefect_simopt.simulators.config import ContainerSimulator
-from prefect_simopt.simulators.container import container_identity
-from prefect_simopt.simulators.fields import check_readers
-from prefect_simopt.simulators.staging import Staging, check_placeholders
+from prefect_simopt.simulators.container import check_container
 from prefect_simopt.simulators.transport import SimulatorInfo
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.tasks.child import Plan
@@ -45,7 +41,7 @@ def planner(spec: StudySpec) -> Callable[[Pool], Plan]:
             if pool.kind != "kubernetes":
                 message = f"a container simulator needs a pool of type kubernetes; {pool.name} is of type {pool.kind}"
                 raise SpecError([Problem("compute.pool", message)])
-            info = SimulatorInfo(_identity(described, names))
+            info = SimulatorInfo(check_container(described, names))
             return Plan(info, document, archive, names, spec.metrics, sidecar(spec.simulator, spec.compute, pool))
         compute = local_compute(spec, workers=1)
         try:
@@ -55,12 +51,3 @@ def planner(spec: StudySpec) -> Callable[[Pool], Plan]:
         return Plan(info, document, archive, names, spec.metrics)
 
     return plan
-
-
-def _identity(described: dict[str, Any], names: list[str]) -> str:
-    """Of a container simulator, whose files and templates are looked at as they will be in the pod."""
-    directory = Path(described["directory"] or ".").expanduser().resolve()
-    staging = Staging({**described, "directory": str(directory)}, names)
-    check_placeholders(described["command"], [*names, "params", "output", "seed", "trial"], "command")
-    check_readers(described["fields"])
-    return container_identity(described, staging)

@@ -179,11 +179,16 @@ def _validate(arguments: argparse.Namespace) -> int:
     from prefect_simopt.session import local_compute
 
     spec = _load(arguments)
-    compute = local_compute(spec, workers=1)
-    try:
-        compute.start()
-    finally:
-        compute.close()
+    if spec.simulator.type == "container":
+        from prefect_simopt.simulators.container import check_container
+
+        check_container(spec.simulator.model_dump(mode="json"), [each.name for each in spec.space])
+    else:
+        compute = local_compute(spec, workers=1)
+        try:
+            compute.start()
+        finally:
+            compute.close()
     print(f"{arguments.study}: valid: {len(spec.space)} parameters, {spec.optimizer.type}, {spec.budget.trials} trials")
     return DONE
 

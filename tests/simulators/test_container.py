@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from prefect_simopt.cli import main
 from prefect_simopt.errors import SimulatorError, SpecError
 from prefect_simopt.simulators import container
 from prefect_simopt.simulators.config import ContainerSimulator
@@ -121,3 +122,15 @@ def test_on_this_machine_a_spec_with_one_is_refused():
         {"name": "x", "type": "float", "low": 0, "high": 1}]}  # fmt: skip
     with pytest.raises(SpecError, match=r"compute.type: a container simulator runs on a Kubernetes work pool"):
         make_spec(document)
+
+
+def test_what_can_be_seen_without_the_container_is_checked(tmp_path, capsys):
+    study = "name: c\nsimulator: {image: mawk, command: [mawk, '{y}'], files: [sim.awk]}\ncompute: {pool: gpu}\n"
+    (tmp_path / "study.yaml").write_text(f"{study}space: [{{name: x, type: float, low: 0, high: 1}}]\n")
+    assert main(["validate", str(tmp_path / "study.yaml")]) == 2
+    assert "sim.awk; paths are relative to" in capsys.readouterr().err
+    (tmp_path / "sim.awk").write_text("BEGIN {}")
+    assert main(["validate", str(tmp_path / "study.yaml")]) == 2
+    assert "{y}" in capsys.readouterr().err
+    (tmp_path / "study.yaml").write_text((tmp_path / "study.yaml").read_text().replace("{y}", "{x}"))
+    assert main(["validate", str(tmp_path / "study.yaml")]) == 0

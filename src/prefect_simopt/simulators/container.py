@@ -16,13 +16,14 @@ from typing import Any
 from prefect_simopt.errors import SimulatorError
 from prefect_simopt.simulators.command import CommandProgram, check_end
 from prefect_simopt.simulators.failure import RunFailure
+from prefect_simopt.simulators.fields import check_readers
 from prefect_simopt.simulators.identity import digest_of_path, identity
 from prefect_simopt.simulators.metrics import StdoutScanner
-from prefect_simopt.simulators.staging import Staging
+from prefect_simopt.simulators.staging import Staging, check_placeholders
 from prefect_simopt.simulators.workspace import Workspace
 from prefect_simopt.trial import Reason, Run
 
-__all__ = ["SHARED", "STOP_MARGIN", "ContainerProgram", "container_identity"]
+__all__ = ["SHARED", "STOP_MARGIN", "ContainerProgram", "check_container"]
 
 SHARED = "/simopt"
 """Folder that both containers have."""
@@ -85,7 +86,7 @@ class ContainerProgram(CommandProgram):
         """What is in the image is seen when it runs."""
 
     def _identity(self, revision: str) -> str:
-        return container_identity(self._simulator, self._staging)
+        return _identity(self._simulator, self._staging)
 
     def _stage(self, run: Run, workspace: Workspace) -> Path:
         del workspace  # the program cannot see it
@@ -194,7 +195,24 @@ class _Output:
         self._file.close()
 
 
-def container_identity(simulator: Mapping[str, Any], staging: Staging) -> str:
+def check_container(simulator: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Check all of a container simulator that can be seen without its container; returns its identity.
+
+    Args:
+        simulator: the spec's simulator as a document.
+        names: the space's parameters.
+
+    Raises:
+        SimulatorError: a file or a template is missing or wrong, or a placeholder stands for nothing.
+    """
+    directory = Path(simulator["directory"] or ".").expanduser().resolve()
+    staging = Staging({**simulator, "directory": str(directory)}, names)
+    check_placeholders(simulator["command"], [*names, "params", "output", "seed", "trial"], "command")
+    check_readers(simulator["fields"])
+    return _identity(simulator, staging)
+
+
+def _identity(simulator: Mapping[str, Any], staging: Staging) -> str:
     """SHA-256 over all of a container simulator that determines results; its image by the name that the spec gives."""
     return identity({
         "type": "container",
