@@ -105,6 +105,7 @@ class Victim:
         self.mark = f"{os.getpid()}-{time.time_ns()}"
         self.story: list[str] = []
         self.unheard: set[Run] = set()
+        self.rough = False  # a simulator's process was hit since losses were last looked for
         folder.mkdir(parents=True)
         for name, text in FILES.items():
             (folder / name).write_text(text)
@@ -145,7 +146,7 @@ class Victim:
             process, held = self.start(), self.held()
             before = self.size()
             kind = self.random.choice((*KILLS, "S3 server", "S3 server") if self.server else KILLS)
-            ended, gentle = self.wait_for_moment(process), kind in (*GENTLE, "S3 server")
+            ended = self.wait_for_moment(process)
             if not ended and kind in (*PARTIAL, "S3 server"):
                 if partial or kind == "S3 server":
                     partial -= 1
@@ -161,7 +162,7 @@ class Victim:
                 break
             if self.random.random() < 0.6:  # otherwise the next flow comes while orphans still run
                 self.wait_for_orphans()
-                self.check_losses(kind, gentle=gentle)
+                self.check_losses(kind)
         self.finish(fingerprint)
         return self.tally
 
@@ -228,6 +229,7 @@ class Victim:
     def kill(self, kind: str, process: "subprocess.Popen[str]") -> None:
         """Do it."""
         self.story.append(kind)
+        self.rough = self.rough or kind not in (*GENTLE, "S3 server")
         self.tally.counts["kills"] += 1
         self.tally.counts[f"kill of {kind}"] += 1
         flow, supervisors = process.pid, children(process.pid)
@@ -279,12 +281,13 @@ class Victim:
         if again:
             self.fault("again", len(again), f"{again}")
 
-    def check_losses(self, kind: str, *, gentle: bool) -> None:
+    def check_losses(self, kind: str) -> None:
         """Every run whose simulator noted its end is in the store. Called when nothing of the study runs."""
         held = self.held()
         ended = {(trial, seed) for mark, trial, seed, _ in self.lines(0) if mark == "end"}
         lost = ended - held - self.unheard
         self.unheard |= lost
+        gentle, self.rough = not self.rough, False
         if lost and gentle:
             self.fault("lost", len(lost), f"{sorted(lost)} after {kind}")
         else:
