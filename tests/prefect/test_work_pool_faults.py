@@ -5,6 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, FlowRunFilterStateType, FlowRunFilterTags
 from prefect.deployments import run_deployment
 from prefect.states import Cancelling
@@ -13,6 +14,7 @@ from waiting import eventually
 from prefect_simopt.api import load_study, run_untracked
 from prefect_simopt.specfile import make_spec
 
+pytestmark = pytest.mark.timeout(800)
 POOL = {"type": "work_pool", "pool": "simopt", "max_pods": 2, "trials_per_task": 10}
 
 
@@ -20,7 +22,7 @@ def start(document):
     return run_deployment("optimize/optimize", parameters={"study": document}, timeout=0)
 
 
-def ended(client, run, seconds=280):
+def ended(client, run, seconds=500):
     def look():
         found = client.read_flow_run(run.id)
         return found if found.state.is_final() else None
