@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import threading
+import re
 from collections.abc import Coroutine
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,6 @@ class Cluster:
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._reachable = kind == "kubernetes"
 
     def look(self, run: UUID) -> tuple[str, str] | None:
@@ -34,12 +33,6 @@ class Cluster:
         if self._reachable:
             self._ask(_remove(str(run)))
 
-    def close(self) -> None:
-        """End. Idempotent."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._loop = None
-
     def _ask(self, question: Coroutine[Any, Any, Any]) -> Any:
         try:
             import kubernetes_asyncio  # noqa: F401 - comes with the extra `kubernetes`
@@ -47,11 +40,8 @@ class Cluster:
             question.close()
             self._reachable = False
             return None
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="simopt-cluster", daemon=True).start()
         try:
-            return asyncio.run_coroutine_threadsafe(asyncio.wait_for(question, _PATIENCE), self._loop).result()
+            return asyncio.run(asyncio.wait_for(question, _PATIENCE))
         except Exception as error:  # noqa: BLE001 - no cluster, no rights, no answer: Prefect's own reports remain
             logging.getLogger(__name__).debug("the cluster cannot be asked: %s", error)
             self._reachable = False
@@ -133,7 +123,8 @@ def _pod(status: dict[str, Any]) -> tuple[str, str]:
         return "Evicted", f"the pod was taken off its node ({status['reason']}): {status.get('message', '')}"
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return _unschedulable(condition.get("message", "")), condition.get("message", "")
+            message = re.split(r"\.? no new claims|\.? preemption:", condition.get("message", ""))[0]
+            return _unschedulable(message), message
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
             return "Evicted", f"the pod was taken off its node ({condition.get('reason')}): {condition.get('message')}"
     return "", ""

@@ -158,8 +158,6 @@ class WorkPool:
         self.cancel(0.0)
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(2 * STOP_SECONDS)
-        if hasattr(self, "_cluster"):
-            self._cluster.close()
 
     # The watch
 
@@ -355,10 +353,11 @@ class WorkPool:
         self._logger.warning("a pod ran out of memory with %s: later ones get %s", memory, self._memory)
 
     def _resolve(self, child: Child) -> None:
-        self._forget(child)
         with self._changed:
-            if child in self._children:
-                self._children.remove(child)
+            if child not in self._children:
+                return
+            self._children.remove(child)
+        self._forget(child)
         keys = [(run.trial, run.replicate) for run in child.runs]
         child.future.set_result([child.outcomes[key] for key in keys if key in child.outcomes])
 
