@@ -1,0 +1,168 @@
+"""The Helm chart on the real API server, and what it installs at work."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from cluster_lab import POD_IMAGE, TOLERATION, WORKER_IMAGE, kubectl, kubernetes
+from prefect.client.orchestration import get_client
+from prefect.deployments import run_deployment
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_aws import MinIOCredentials
+
+from prefect_simopt.api import load_study, run_untracked
+from prefect_simopt.blocks import StudyStore
+from prefect_simopt.specfile import load_spec
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = str(ROOT / "deployments" / "helm")
+
+
+def image(name):
+    repository, _, tag = name.rpartition(":")
+    return {"repository": repository, "tag": tag}
+
+
+VALUES = {
+    "images": {"pod": image(POD_IMAGE), "worker": image(WORKER_IMAGE), "pullPolicy": "Never"},
+    "server": {"persistence": {"enabled": False}},
+    "worker": {"pollSeconds": 1},
+    "pool": {"defaults": {"tolerations": [TOLERATION]}},
+    "tolerations": [TOLERATION],
+}
+EVERYTHING = {
+    "images": {"pullSecrets": ["registry"]},
+    "api": {"keySecret": {"name": "key"}, "authStringSecret": {"name": "auth"}},
+    "postgresql": {"enabled": True},
+    "pool": {"concurrencyLimit": 8, "defaults": {"node_selector": {"nvidia.com/gpu.product": "NVIDIA-H200"}}},
+    "worker": {"limit": 4, "autoscaling": {"enabled": True}},
+    "networkPolicy": {"serverIngress": [{"namespaceSelector": {}}]},
+    "podServiceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/simopt"}},
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+}
+ELSEWHERE = {"api": {"url": "https://prefect.example.org/api"}}
+
+
+def k0s():
+    """The values that the k0s configuration gives to our chart."""
+    cluster = yaml.safe_load((ROOT / "deployments/k0s/k0sctl.yaml").read_text())["spec"]["k0s"]["config"]["spec"]
+    (chart,) = [each for each in cluster["extensions"]["helm"]["charts"] if each["name"] == "prefect-simopt"]
+    return yaml.safe_load(chart["values"])
+
+
+def helm(*words, check=True):
+    done = subprocess.run(["helm", *words], capture_output=True, text=True, check=False)
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture
+def given(tmp_path):
+    """Writes values to a file and gives the words that name it."""
+
+    def write(values):
+        file = tmp_path / "values.yaml"
+        file.write_text(yaml.safe_dump(values))
+        return ["--values", str(file)]
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "values", [{}, VALUES, EVERYTHING, ELSEWHERE, k0s()], ids=["default", "tests", "all", "elsewhere", "k0s"]
+)
+def test_the_api_server_takes_what_the_chart_makes(namespace, given, values):
+    words = given(values)
+    lint = helm("lint", "--strict", CHART, *words).stdout
+    assert "0 chart(s) failed" in lint
+    rendered = helm("template", "simopt", CHART, "--namespace", namespace, "--kube-version", "1.36", *words).stdout
+    answer = kubectl("apply", "--dry-run=server", "--namespace", namespace, "--filename", "-", given=rendered)
+    assert "server dry run" in answer
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"worker": {"replica": 2}}, "replica"),
+        ({"pool": {"defaults": {"gpu": 1}}}, "pool.defaults.gpu: the base job template has no such variable; it has:"),
+        ({"server": {"enabled": False}}, "name a Prefect server in api.url"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(given, values, message):
+    done = helm("template", "simopt", CHART, "--kube-version", "1.36", *given(values), check=False)
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(namespace, tmp_path_factory):
+    """What `helm install` brings: the address of Prefect's API."""
+    file = tmp_path_factory.mktemp("values") / "values.yaml"
+    file.write_text(yaml.safe_dump(VALUES))
+    helm("install", "lab", CHART, "--namespace", namespace, "--values", str(file), "--wait", "--timeout", "8m")
+    address = kubernetes("get", "service", "lab-simopt-server", "-n", namespace)["spec"]["clusterIP"]
+    with temporary_settings({PREFECT_API_URL: f"http://{address}:4200/api"}):
+        yield address
+    helm("uninstall", "lab", "--namespace", namespace, "--wait")
+
+
+def test_the_pool_and_the_deployments_are_there(installed, namespace):
+    with get_client(sync_client=True) as client:
+        pool = client.read_work_pool("kubernetes")
+        assert pool.status.value == "READY"
+        variables = pool.base_job_template["variables"]["properties"]
+        names = ("namespace", "image", "image_pull_policy", "service_account_name", "tolerations")
+        assert [variables[name]["default"] for name in names] == [
+            namespace, POD_IMAGE, "Never", "lab-simopt-pod", [TOLERATION]
+        ]  # fmt: skip
+        deployments = {each.name: each for each in client.read_deployments()}
+        assert set(deployments) == {"optimize-kubernetes", "simulate-kubernetes", "evaluate-kubernetes"}
+        assert {each.work_pool_name for each in deployments.values()} == {"kubernetes"}
+        slugs = {each.slug for each in client.read_block_types()}
+        assert {"study-store", "minio-credentials"} <= slugs
+
+
+def test_the_worker_may_do_the_least(installed, namespace):
+    account = f"system:serviceaccount:{namespace}:lab-simopt-worker"
+    listed = kubectl("auth", "can-i", "--list", "--as", account, "-n", namespace, "--no-headers")
+    allowed = {}
+    for line in listed.splitlines():
+        resource, verbs = line.split()[0], line[line.rindex("[") + 1 : line.rindex("]")].split()
+        if not resource.startswith(("[", "self")):  # what any account may: ask who it is, and see which APIs there are
+            allowed[resource] = verbs
+    assert allowed == {
+        "jobs.batch": ["create", "get", "list", "watch", "delete"],
+        "pods": ["get", "list", "watch"],
+        "pods/log": ["get"],
+    }
+    for verb, what in (("get", "secrets"), ("create", "pods"), ("create", "pods/exec"), ("get", "nodes")):
+        assert kubectl("auth", "can-i", verb, what, "--as", account, "-n", namespace, check=False).strip() == "no"
+    of_pods = f"system:serviceaccount:{namespace}:lab-simopt-pod"
+    assert kubectl("auth", "can-i", "get", "pods", "--as", of_pods, "-n", namespace, check=False).strip() == "no"
+
+
+def test_a_study_that_a_trigger_starts_inside_is_the_same_as_here(installed, namespace, s3, tmp_path):
+    options = s3.options
+    keys = MinIOCredentials(
+        minio_root_user=options["key"],
+        minio_root_password=options["secret"],
+        aws_client_parameters={"endpoint_url": options["endpoint_url"]},
+    )
+    keys.save("inside", overwrite=True)
+    StudyStore(url="s3://lab/inside", credentials=keys).save("inside", overwrite=True)
+    spec = load_spec(str(ROOT / "examples/coating/study.yaml"), ["budget.trials=64", f"store.url={tmp_path}"])
+    document = json.loads(spec.model_dump_json(exclude_unset=True))
+    document["store"] = {"block": "inside"}
+    document["compute"] = {"type": "work_pool", "pool": "kubernetes", "gpus": 1, "max_pods": 2}
+    run = run_deployment("optimize/optimize-kubernetes", parameters={"study": document}, timeout=420, poll_interval=2)
+    assert run.state.is_completed(), f"{run.state.name}: {run.state.message}"
+    run_untracked(spec)
+    there, here = load_study("s3://lab/inside/ar-coating", options), load_study(tmp_path / "ar-coating")
+    assert there.counts == here.counts
+    assert there.fingerprint() == here.fingerprint()
+    jobs = kubernetes("get", "jobs", "-n", namespace)["items"]
+    assert jobs, "the flow and its batches ran as Jobs"
+    assert options["secret"] not in json.dumps(jobs) + kubectl("get", "pods", "-n", namespace, "-o", "yaml")
