@@ -4,6 +4,7 @@ Everything runs inside the cluster's network, these tests, too: `make test-clust
 """
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from importlib.resources import files
@@ -34,8 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def namespace() -> Iterator[str]:
     """A namespace that admits only pods of the restricted Pod Security Standard."""
     need_cluster()
-    name = "simopt-tests"
-    kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=true")
+    name = f"simopt-tests-{os.getpid()}"
     kubectl("create", "namespace", name)
     kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     yield name
