@@ -35,7 +35,7 @@ class Cache:
         self._spec, self._identity = spec, identity
         self._store = StudyLocation(location.url.rpartition("/")[0] or "/", location.options)
         self._enabled = spec.cache and spec.replicates == 1
-        self._sink = TrialSink(location, capacity)
+        self._sink = TrialSink(location, capacity, arbitrated=True)
         self._kinds = _kinds(spec.make_space())
         self._found: dict[Hashable, _Source] = {}
         self._studies: dict[str, Study] = {}

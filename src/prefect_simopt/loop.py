@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_simopt import entries
+from prefect_simopt.arbitration import Arbiter
 from prefect_simopt.cache import Cache
 from prefect_simopt.compute import Compute
 from prefect_simopt.errors import CorruptionError
@@ -96,8 +97,10 @@ class Search:
             self.spec.compute, self.compute, self.batch_rows, self.record.attempted, self.stop
         )
         self._evaluation.batches = self.record.batches
+        self._arbiter = Arbiter(self.record.location, self.record.capacity, self.record.fields)
         self._flush = self.flush or self.record.flush
         self._asked = 0  # generations asked for
+        self._fresh = 0  # number of the first generation that no earlier run of the study has begun
         self._restored = False  # from a checkpoint
         self._under_way: dict[int, Generation] = {}
         self._first: dict[int, Run] = {}  # run of each trial taken on
@@ -111,6 +114,7 @@ class Search:
             StoreError: the store failed for good. Everything recorded so far is whole; run it again to go on.
         """
         history = self._restore()
+        self._fresh = self._asked + sum(each.asked_at >= 0 for each in history)
         self._clock = time.monotonic() - self.progress.seconds
         if not self._restored and not history:
             self._checkpoint()  # holds the sampler's plan, which a budget that grows later must not change
@@ -220,6 +224,9 @@ class Search:
             hits = (self.cache.lookup(run) for run in generation.runs if run.trial not in known)
             ready += [outcome for outcome in hits if outcome is not None]
         self._first |= {run.trial: run for run in reversed(generation.runs)}
+        self._arbiter.take_on(
+            {run.trial for run in generation.runs} - generation.told.keys(), again=generation.number < self._fresh
+        )
         self._evaluation.add(generation.runs, ready, generation.told)
 
     def _trials(self, *, at_once: bool = False) -> Iterator[Trial]:
@@ -232,16 +239,20 @@ class Search:
             group.append(outcome)
             if len(group) < self.spec.replicates:
                 continue
-            trial = _trial(self._first.pop(outcome.trial), groups.pop(outcome.trial))
-            fresh.append((trial, group))
-            for observer in self.observers:
-                observer.trial_ended(trial)
-            if at_once or time.monotonic() - recorded > RECORD_SECONDS:
+            ended = _trial(self._first.pop(outcome.trial), groups.pop(outcome.trial))
+            passed = list(self._arbiter.ended(ended, group, at_once=at_once))
+            fresh += passed
+            for trial, _ in passed:
+                for observer in self.observers:
+                    observer.trial_ended(trial)
+            if passed and (at_once or time.monotonic() - recorded > RECORD_SECONDS):
                 self.record.told(fresh)
+                self._arbiter.told()
                 self._flush()
                 fresh, recorded = [], time.monotonic()
-            yield trial
+            yield from (trial for trial, _ in passed)
         self.record.told(fresh)
+        self._arbiter.told()
 
     def _tell_if_whole(self, generation: Generation) -> bool:
         """Tell the optimizer a generation of which every trial has ended, and count it."""

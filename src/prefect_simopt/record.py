@@ -30,6 +30,7 @@ from prefect_simopt.hierarchy import LAYOUT, study_attributes
 from prefect_simopt.lease import TTL, Lease
 from prefect_simopt.ledger import Ledger
 from prefect_simopt.outcomes import FOLDER, decode_outcomes, trial_range
+from prefect_simopt.proposals import Proposal
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.storage import Storage, StudyLocation
 from prefect_simopt.trial import Outcome, Reason, Status, Trial
@@ -119,6 +120,11 @@ class Record:
     def capacity(self) -> int:
         """Trials that the arrays have room for; they grow when there are more."""
         return self._view.capacity
+
+    @property
+    def fields(self) -> list[str]:
+        """Names of the fields that trials which have ended have."""
+        return list(self._view.fields)
 
     @property
     def token(self) -> str:
@@ -296,7 +302,7 @@ class Record:
         self._seconds += _seconds_between(begun, last)
         self.created = self._ledger.seq < 0
         if self.created:  # what simulators of a study that was removed while they ran have left here
-            storage.delete([f"{FOLDER}/{name}" for name in storage.names(FOLDER) if trial_range(name) is not None])
+            storage.delete([f"{FOLDER}/{name}" for name in storage.names(FOLDER) if name != "zarr.json"])
         known = self._view.hierarchy.attributes
         entries: list[dict[str, Any]] = []
         if self.created or known != (current := _attributes(spec, provenance, known)):
@@ -356,7 +362,11 @@ class Record:
                 return False
         try:
             for name, digest in outcome.fields.items():
-                read_field(self._storage, name, outcome.trial, digest, field_document(self._storage, name))
+                given = Proposal.read(self._storage, name, trial)
+                if given is None:
+                    read_field(self._storage, name, trial, digest, field_document(self._storage, name))
+                else:
+                    given.field(self._storage, name, trial, digest)
         except CorruptionError as error:
             _log.warning("%s; the trial is run again", error)
             return False

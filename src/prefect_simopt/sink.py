@@ -17,6 +17,7 @@ from prefect_simopt.chunks import ChunkArray, array_document, dump, encode, enco
 from prefect_simopt.errors import StoreError
 from prefect_simopt.fields import read_coordinate
 from prefect_simopt.outcomes import OutcomeSink
+from prefect_simopt.proposals import Proposal, is_settled, proposal_key
 from prefect_simopt.simulators.contract import Field
 from prefect_simopt.storage import StudyLocation
 
@@ -35,14 +36,17 @@ class TrialSink(OutcomeSink):
     Args:
         location: of the study.
         capacity: trials that the study has room for.
+        arbitrated: whether a search decides which trial's layout of a field is the one that counts; otherwise it is
+            that of the first one that is put.
 
     Raises:
         StoreError: from every method, when the store cannot be written.
     """
 
-    def __init__(self, location: StudyLocation, capacity: int) -> None:
+    def __init__(self, location: StudyLocation, capacity: int, *, arbitrated: bool = False) -> None:
         super().__init__(location)
-        self._capacity = capacity
+        self._capacity, self._arbitrated = capacity, arbitrated
+        self._settled: set[str] = set()
         self._fields: dict[str, dict[str, Any]] = {}
         self._coords: dict[str, npt.NDArray[Any]] = {}
         self._hasher: ThreadPoolExecutor | None = None
@@ -67,7 +71,11 @@ class TrialSink(OutcomeSink):
             raise ValueError(f"field {name!r}: a field's name has letters, digits, '_' and '-', and is not 'trial'")
         try:
             array = storable(described.values)
-            self._check(name, array, described)
+            if self._arbitrated and name not in self._settled and not is_settled(self._storage, name):
+                self._storage.write(proposal_key(name, trial), Proposal.of(array, described).encode())
+            else:
+                self._settled.add(name)
+                self._check(name, array, described)
         except ValueError as error:
             raise ValueError(f"field {name}: {error}") from None
         place = "/".join(["c", str(trial), *("0" for _ in array.shape)])

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
 
@@ -134,6 +134,7 @@ def test_processes_that_start_together_agree(location: StudyLocation) -> None:
     assert len(location.storage().folders("fields")) == 7
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine drawing an array takes its time
 @given(st.data())
 def test_chunks_decode_to_what_was_encoded(data) -> None:
     values = storable(data.draw(nst.arrays(nst.scalar_dtypes().filter(_storable), nst.array_shapes(max_dims=3))))

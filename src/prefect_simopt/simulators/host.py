@@ -213,7 +213,9 @@ class Host:
             from prefect_simopt.sink import TrialSink
             from prefect_simopt.storage import StudyLocation
 
-            self._sink = TrialSink(StudyLocation.from_json(self._location["location"]), self._location["capacity"])
+            location = StudyLocation.from_json(self._location["location"])
+            searched = bool(self._location["token"])  # by a study's writer
+            self._sink = TrialSink(location, self._location["capacity"], arbitrated=searched)
         return self._sink
 
     def _progress(self, fraction: float) -> None:
