@@ -7,36 +7,34 @@ import stat
 import subprocess
 import sys
 import threading
+import uuid
 from pathlib import Path
 
 import pytest
 
 from prefect_simopt.errors import StoreError
 from prefect_simopt.storage import Storage, StudyLocation
+from prefect_simopt.testing import StorageTests
+
+
+class TestDiskPromises(StorageTests):
+    def make(self, folder):
+        return StudyLocation(str(folder / "study")).storage()
+
+
+@pytest.mark.s3
+class TestS3Promises(StorageTests):
+    @pytest.fixture(autouse=True)
+    def _server(self, s3_server):
+        self.server, self.prefix = s3_server, uuid.uuid4().hex
+
+    def make(self, folder):
+        return StudyLocation(f"s3://lab/{self.prefix}", self.server.options).storage()
 
 
 @pytest.fixture
 def storage(location: StudyLocation) -> Storage:
     return location.storage()
-
-
-def test_what_was_written_is_read(storage: Storage) -> None:
-    assert storage.read("a/b.bin") is None
-    storage.write("a/b.bin", b"one")
-    storage.write("a/b.bin", b"two")
-    assert storage.read("a/b.bin") == b"two"
-    storage.write("a/empty", b"")
-    assert storage.read("a/empty") == b""
-    assert storage.read_many(["a/b.bin", "a/none", "a/empty"]) == [b"two", None, b""]
-    assert storage.read("a") is None
-
-
-def test_folders_list_what_is_directly_in_them(storage: Storage) -> None:
-    storage.write_many({"x/2": b"", "x/10": b"", "x/deeper/1": b"", "y": b""})
-    assert storage.names("x") == ["10", "2"]
-    assert storage.folders("x") == ["deeper"]
-    assert storage.names() == ["y"]
-    assert storage.names("nothing") == storage.folders("nothing") == []
 
 
 def test_long_listings_are_whole(storage: Storage) -> None:
@@ -45,49 +43,6 @@ def test_long_listings_are_whole(storage: Storage) -> None:
     assert storage.names("x") == names
     storage.delete(f"x/{name}" for name in names)
     assert storage.names("x") == []
-
-
-def test_deleting_twice_does_not_matter(storage: Storage) -> None:
-    storage.write("x/a", b"1")
-    storage.delete(["x/a", "x/b"])
-    storage.delete(["x/a"])
-    storage.delete([])
-    assert storage.read("x/a") is None
-
-
-def test_replace_leaves_what_somebody_else_wrote(storage: Storage) -> None:
-    first = storage.replace("k", b"1", None)
-    assert first is not None
-    assert storage.replace("k", b"2", None) is None
-    second = storage.replace("k", b"2", first)
-    assert second is not None
-    assert storage.replace("k", b"3", first) is None
-    assert storage.read_version("k") == (b"2", second)
-    storage.delete(["k"])
-    assert storage.replace("k", b"4", second) is None
-    assert storage.read_version("k") is None
-
-
-def test_of_many_that_replace_at_once_one_wins(location: StudyLocation) -> None:
-    version = location.storage().replace("k", b"old", None)
-    for token in (version, None):
-        key = "k" if token else "new"
-        won: list[int] = []
-        gate = threading.Barrier(8)
-
-        def attempt(i: int, token: str | None = token, key: str = key, gate: threading.Barrier = gate) -> None:
-            mine = location.storage()
-            gate.wait()
-            if mine.replace(key, str(i).encode(), token) is not None:
-                won.append(i)  # noqa: B023 - the threads end before the next turn
-
-        threads = [threading.Thread(target=attempt, args=(i,)) for i in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(won) == 1
-        assert location.storage().read(key) == str(won[0]).encode()
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "../other", "a/../../b", "a//b", "./a", "a/.", "a\\b", "a\0b"])
