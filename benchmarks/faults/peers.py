@@ -35,14 +35,14 @@ SIMULATOR = """
 import json, os, time
 
 def evaluate(x, y):
-    note("begin", x)
+    note("begin", x, y)
     time.sleep(0.1)
-    note("end", x)
+    note("end", x, y)
     return (x - 1) ** 2 + y**2
 
-def note(mark, x):
+def note(mark, x, y):
     descriptor = os.open("calls.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    os.write(descriptor, (json.dumps([mark, float(x), os.getpid()]) + "\\n").encode())
+    os.write(descriptor, (json.dumps([mark, float(x), float(y), os.getpid()]) + "\\n").encode())
     os.close(descriptor)
 """
 OURS = {
@@ -172,10 +172,11 @@ class Tool:
         return sorted(json.loads(answer.stdout.splitlines()[-1])) if answer.returncode == 0 else []
 
 
-def calls(folder: Path) -> list[tuple[str, float, int]]:
-    """What the simulators noted."""
+def calls(folder: Path) -> list[tuple[str, tuple[float, float], int]]:
+    """What the simulators noted: begin or end, where, and in which process."""
     path = folder / "calls.jsonl"
-    return [tuple(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [(mark, (x, y), pid) for mark, x, y, pid in lines]
 
 
 def living(folder: Path) -> list[int]:
@@ -239,13 +240,13 @@ def torment(tool: Tool, folder: Path, kind: str, chance: random.Random, whole: l
     process.wait()
     found = tool.found(folder)
     noted = calls(folder)
-    points = {x for x, _, _ in found}
-    counts["finished and lost"] += len({x for mark, x, _ in noted if mark == "end"} - points)
+    points = {(x, y) for x, y, _ in found}
+    counts["finished and lost"] += len({point for mark, point, _ in noted if mark == "end"} - points)
     finished, again = set(), 0
-    for mark, x, _ in noted:
+    for mark, point, _ in noted:
         if mark == "end":
-            finished.add(x)
-        elif x in finished:
+            finished.add(point)
+        elif point in finished:
             again += 1
     counts["run twice"] += again
     counts["not brought to its end"] += len(found) < TRIALS
