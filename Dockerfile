@@ -51,8 +51,8 @@ LABEL org.opencontainers.image.title="prefect-simopt" \
 
 FROM runtime AS worker
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=bind,source=requirements,target=/requirements \
-    python3 -m pip --python /opt/simopt/bin/python --disable-pip-version-check install --quiet --no-cache-dir --no-compile \
-      --root-user-action ignore -c /requirements/constraints.txt prefect-kubernetes \
+    PATH=${PATH#/opt/simopt/bin:} python3 -m pip --python /opt/simopt/bin/python --disable-pip-version-check install \
+      --quiet --no-cache-dir --no-compile --root-user-action ignore -c /requirements/constraints.txt prefect-kubernetes \
  && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/simopt/lib >/dev/null
 COPY --from=package /package /opt/simopt
 COPY prefect.yaml /opt/simopt/prefect.yaml
