@@ -1,5 +1,6 @@
 """What the command line's parts share: exit codes, this very command, and the summary as a last line."""
 
+import argparse
 import os
 import shlex
 import sys
@@ -14,9 +15,18 @@ DONE, WRONG_INPUT, FAILED = 0, 2, 3
 """Exit codes: done; the input is wrong and nothing was run; the study failed."""
 
 
-def again() -> str:
-    """This very command, to be given again."""
-    return shlex.join(["simopt", *sys.argv[1:]])
+def again(name: str = "") -> str:
+    """This very command, to be given again.
+
+    Args:
+        name: of the study that `--new` has made, which the same command would not go on with.
+    """
+    words = sys.argv[1:]
+    if name:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--new", nargs="?")
+        words = [*parser.parse_known_args(words)[1], "--set", f"name={name}"]
+    return shlex.join(["simopt", *words])
 
 
 def print_summary(summary: dict[str, Any], *, as_json: bool) -> None:

@@ -39,17 +39,23 @@ _SERVER_HINT = (
 def run_study(arguments: argparse.Namespace, spec: StudySpec) -> int:
     """Run or resume a study and print its summary; returns the exit code."""
     spec, options = resolved(spec)
+    hint = again()
     if arguments.new is not None:
         spec = _renamed(spec, options, arguments.new)
+        hint = again(spec.name)
     try:
         stop_if_finished(spec, study_location(spec, options))  # before Prefect is imported
         if arguments.untracked:
-            _run_untracked(spec, options, arguments.wait)
+            _run_untracked(spec, options, arguments.wait, hint)
         else:
-            _run_tracked(spec, arguments.wait)
+            _run_tracked(spec, arguments.wait, hint)
     except StudyFinished as finished:
         ending = finished.study.ending.replace("_", " ")
-        print(f"this study is finished ({ending}); --new asks again", file=sys.stderr)
+        print(
+            f"this study is finished ({ending}); below is what came of it then. After a change of the simulator: --new"
+            " asks again",
+            file=sys.stderr,
+        )
         print_summary(summarize(finished.study), as_json=arguments.json)
         check_answer(finished.study)
         return DONE
@@ -68,18 +74,18 @@ def _begun() -> Iterator[None]:
         raise
 
 
-def _run_untracked(spec: StudySpec, options: Mapping[str, Any], wait: float) -> None:
+def _run_untracked(spec: StudySpec, options: Mapping[str, Any], wait: float, hint: str) -> None:
     with Terminal(spec) as terminal:
         with open_session(spec, options=options, listener=terminal, wait=wait) as session:
             ending = session.search(observers=[terminal])
         terminal.say(f"{spec.name}: {ending}")
     if ending is Ending.INTERRUPTED:
-        raise StudyInterrupted(f"interrupted; what had ended is recorded. To go on: {again()}")
+        raise StudyInterrupted(f"interrupted; what had ended is recorded. To go on: {hint}")
     with _begun():
         check_answer(_study(spec, options))
 
 
-def _run_tracked(spec: StudySpec, wait: float) -> None:
+def _run_tracked(spec: StudySpec, wait: float, hint: str) -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "400")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # for a server that lives for seconds
@@ -93,6 +99,8 @@ def _run_tracked(spec: StudySpec, wait: float) -> None:
         token = watchers.set([terminal])
         try:
             optimize(study=spec, wait=wait)
+        except StudyInterrupted as error:
+            raise StudyInterrupted(f"{error}: {hint}") from None
         except RuntimeError as error:
             if "API" not in str(error):  # of the temporary server, or of the one that was named
                 raise
@@ -171,7 +179,9 @@ def _renamed(spec: StudySpec, options: Mapping[str, Any], name: str) -> StudySpe
         number += 1
     renamed = make_spec({**spec.document(), "name": name}, "--new")
     if not _is_free(spec, options, name):
-        raise SpecError(f"--new: there is a study {name} already; leave the name out for the next free one")
+        raise SpecError(
+            f"--new: there is a study {name} already. To go on with it: {again(name)}; for a free name: --new alone"
+        )
     return renamed
 
 

@@ -1,11 +1,14 @@
 """The one object that says how a study stands: what `--json` prints and flows return."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from prefect_simopt.study import Study
 from prefect_simopt.trial import Trial
 
 __all__ = ["sentence", "summarize"]
+
+_SHOWN = 12  # parameters and metrics in a line for people
 
 
 def summarize(study: Study) -> dict[str, Any]:
@@ -43,10 +46,14 @@ def sentence(summary: dict[str, Any]) -> str:
     told += f", {counts['cached']} from the cache)" if counts["cached"] else ")"
     line = f"{summary['name']}: {summary['state']}, {told} in {summary['seconds']:.1f} s"
     if best is not None:
-        metrics = ", ".join(f"{name} = {value:.6g}" for name, value in best["metrics"].items())
-        parameters = ", ".join(f"{name} = {_short(value)}" for name, value in best["parameters"].items())
-        line += f"; best is trial {best['trial']}: {metrics} at {parameters}"
+        line += f"; best is trial {best['trial']}: {_listed(best['metrics'])} at {_listed(best['parameters'])}"
     return line
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    shown = [f"{name} = {_short(value)}" for name, value in list(values.items())[:_SHOWN]]
+    more = len(values) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _short(value: Any) -> str:
