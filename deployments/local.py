@@ -119,6 +119,7 @@ def up(state: Path, port: int = _PREFERRED_PORT, deploy: Sequence[str] = ("optim
         url = f"http://127.0.0.1:{free}/api"
         command = ["server", "start", "--host", "127.0.0.1", "--port", str(free)]
         page = {"PREFECT_SERVER_UI_API_URL": url}  # otherwise the page looks for the API on port 4200
+        _say(f"starting Prefect's server on port {free}; its first start creates a database")
         server = _start(state, "server", command, {**environment(state), **page}, url)
     _wait_for(f"{server.url}/health", server, state / "server.log")
     settings = environment(state, server.url)
@@ -127,8 +128,10 @@ def up(state: Path, port: int = _PREFERRED_PORT, deploy: Sequence[str] = ("optim
         worker.end()
         worker = None
     if worker is None:
+        _say("starting a worker")
         command = ["worker", "start", "--pool", POOL, "--type", "process", "--name", "simopt"]
         worker = _start(state, "worker", command, {**settings, **_WORKER}, server.url)
+    _say("registering blocks and deployments")
     _prefect(["block", "register", "-m", "prefect_simopt.blocks"], settings)
     _wait_for(f"{server.url}/work_pools/{POOL}", worker, state / "worker.log")  # the worker creates it
     if deploy:
@@ -149,6 +152,10 @@ def down(state: Path) -> list[str]:
             ended.append(name)
         (state / f"{name}.json").unlink(missing_ok=True)
     return ended
+
+
+def _say(line: str) -> None:
+    print(f"{line} ...", flush=True)
 
 
 def _start(state: Path, name: str, command: Sequence[str], settings: Mapping[str, str], url: str) -> Process:

@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments = _parser().parse_args(argv)
             handler = logging.StreamHandler()
             handler.setFormatter(logging.Formatter("simopt: %(message)s"))
-            logging.getLogger("prefect_simopt").handlers = [handler]
+            logger = logging.getLogger("prefect_simopt")
+            logger.handlers = [handler]
+            logger.setLevel(logging.INFO)
             return int(arguments.command(arguments))
         except StudyInterrupted as error:
             return _fail(error, INTERRUPTED)
@@ -103,14 +105,17 @@ def _parser() -> argparse.ArgumentParser:
 
     simulate = command("simulate", _simulate, "run the simulator once")
     file(simulate)
-    simulate.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="value of a parameter")
+    simulate.add_argument(
+        "--param", action="extend", nargs="+", default=[], metavar="NAME=VALUE", help="values of parameters"
+    )
     simulate.add_argument("--json", action="store_true", help="print one JSON object")
 
     validate = command("validate", _validate, "check a study file and its simulator; runs and writes nothing")
     file(validate)
 
-    show = command("show", _show, "show how a study stands")
-    show.add_argument("study", metavar="STUDY", help="path or URL of a study")
+    show = command("show", _show, "show how a study stands, or the studies of a store")
+    show.add_argument("study", metavar="STUDY", help="path or URL of a study, or of a store")
+    show.add_argument("--trial", type=int, metavar="N", help="one trial: parameters, metrics, and what it printed")
     show.add_argument("--json", action="store_true", help="print one JSON object")
 
     report = command("report", _report, "write a study's report: one HTML page with its pictures")
@@ -194,10 +199,9 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from prefect_simopt.api import load_study
-    from prefect_simopt.summary import summarize
+    from prefect_simopt.showing import show
 
-    print_summary(summarize(load_study(arguments.study)), as_json=arguments.json)
+    show(arguments)
     return DONE
 
 
@@ -231,9 +235,9 @@ def _verify(arguments: argparse.Namespace) -> int:
         return DONE
     if arguments.repair:
         repair(study)
-        print(f"{study.name}: dropped what was damaged; run the study again to have it simulated again")
+        print(f"{study.name}: mended; trials of which something is lost are simulated when the study is run again")
         return DONE
-    print(f"simopt: {len(findings)} damaged; `simopt verify --repair {arguments.study}` drops them", file=sys.stderr)
+    print(f"simopt: {len(findings)} damaged; `simopt verify --repair {arguments.study}` mends it", file=sys.stderr)
     return FAILED
 
 

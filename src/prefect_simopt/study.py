@@ -210,6 +210,12 @@ class Study:
             cached=entry.get("wasDerivedFrom", ""),
         )
 
+    def printed(self, number: int) -> str:
+        """What a trial printed, run after run; of long texts the head and the tail."""
+        names = [name for name in self._storage.names("logs") if name.startswith(f"{number:08d}-")]
+        texts = self._storage.read_many([f"logs/{name}" for name in names])
+        return "".join((text or b"").decode(errors="replace") for text in texts)
+
     def field(self, name: str, trial: int) -> Field:
         """A trial's field with the names of its axes, its unit and its coordinates.
 

@@ -1,0 +1,102 @@
+"""What `simopt show` prints: a study, one trial of it, or what a store holds."""
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from prefect_simopt.api import load_study
+from prefect_simopt.console import print_summary
+from prefect_simopt.errors import SpecError, StoreError
+from prefect_simopt.report.front import front_of
+from prefect_simopt.storage import StudyLocation
+from prefect_simopt.study import Study
+from prefect_simopt.summary import summarize
+from prefect_simopt.trial import Trial
+
+__all__ = ["show"]
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Print how the named study stands, or what was asked for of it.
+
+    Raises:
+        SpecError: it has no such trial.
+        StoreError: there is neither a study nor a store of studies.
+    """
+    try:
+        study = load_study(arguments.study)
+    except StoreError:
+        if arguments.trial is not None or not (studies := list(_studies(arguments.study))):
+            raise
+        for each in studies:
+            print_summary(summarize(each), as_json=arguments.json)
+        return
+    if arguments.trial is not None:
+        _show_trial(study, arguments.trial, as_json=arguments.json)
+        return
+    if not arguments.json:
+        for line in _remarks(study):
+            print(line)
+        if (front := front_of(study)) is not None:
+            print(front.text())
+    print_summary(summarize(study), as_json=arguments.json)
+
+
+def _studies(url: str) -> Iterator[Study]:
+    """The studies of a store."""
+    for name in StudyLocation(url, {}).storage().folders():
+        try:
+            yield load_study(f"{url.rstrip('/')}/{name}")
+        except StoreError:
+            continue
+
+
+def _remarks(study: Study) -> Iterator[str]:
+    """What the one line of the summary does not say."""
+    if study.verdict:
+        yield study.verdict
+    if len(versions := study.attributes.get("simulators", ())) > 1:
+        yield (
+            f"its trials come from {len(versions)} versions of the simulator, which changed between two runs; "
+            "`simopt run --new` asks the one of now alone"
+        )
+
+
+def _show_trial(study: Study, number: int, *, as_json: bool) -> None:
+    try:
+        trial = study.trial(number)
+    except KeyError:
+        raise SpecError(f"{study.name} has no trial {number}; it has {study.counts['total']}, from 0") from None
+    document = _document(trial, study.printed(number))
+    if as_json:
+        import orjson
+
+        print(orjson.dumps(document).decode())
+        return
+    for key, value in document.items():
+        if isinstance(value, dict):
+            for name, each in value.items():
+                print(f"{key}.{name} = {each}")
+        elif key == "printed":
+            print(f"printed:\n{value}", end="")
+        else:
+            print(f"{key} = {value}")
+
+
+def _document(trial: Trial, printed: str) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "trial": trial.number,
+        "status": trial.status.name.lower(),
+        "parameters": dict(trial.parameters),
+        "metrics": dict(trial.metrics),
+        "standard_errors": dict(trial.errors),
+        "fields": dict(trial.fields),
+        "generation": trial.generation,
+        "seed": trial.seed,
+        "seconds": trial.seconds,
+        "cached": trial.cached,
+        "reason": str(trial.reason or ""),
+        "message": trial.message,
+        "printed": printed,
+    }
+    return {key: value for key, value in document.items() if value not in ("", {})}
