@@ -219,7 +219,7 @@ def _is_supervised() -> bool:
 
 
 class _RunLog(APILogHandler):
-    """Sends what the core warns of to the log of the flow run in which it does."""
+    """Sends what the core says to the log of the flow run in which it does."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if FlowRunContext.get() is not None or TaskRunContext.get() is not None:
@@ -227,6 +227,7 @@ class _RunLog(APILogHandler):
 
 
 logging.getLogger("prefect_simopt").addHandler(_RunLog())
+logging.getLogger("prefect_simopt").setLevel(logging.INFO)
 
 
 class _Listener:

@@ -23,7 +23,7 @@ def optimize(
     *,
     name: str | None = None,
     objectives: Sequence[Any] | None = None,
-    optimizer: str | Mapping[str, Any] | Any = "pso",
+    optimizer: str | Mapping[str, Any] | Any = "auto",
     trials: int = 100,
     store: str | Mapping[str, Any] = "studies",
     tracked: bool | None = None,
@@ -37,7 +37,7 @@ def optimize(
         space: parameters, such as `Float("x", -5, 5)`.
         name: the study's name in its store; the function's when left out.
         objectives: `Objective`s, or mappings of their fields; left out, the metric `value` is minimized.
-        optimizer: an optimizer's name, or the spec's `optimizer` mapping.
+        optimizer: an optimizer's name, or the spec's `optimizer` mapping; `auto` picks one and logs which.
         trials: how many trials to run.
         store: folder, s3:// URL, or the spec's `store` mapping.
         tracked: whether to run as a Prefect flow; left out: when PREFECT_API_URL is set, or inside a flow run.

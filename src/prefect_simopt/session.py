@@ -14,7 +14,10 @@ from prefect_simopt.compute import Compute, Listener, Place
 from prefect_simopt.compute_config import LocalComputeConfig
 from prefect_simopt.errors import LeaseError, Problem, SimoptError, SpecError, StoreError
 from prefect_simopt.evaluation import StopRequest
+from prefect_simopt.hierarchy import study_attributes
 from prefect_simopt.loop import Ending, Observer, Search
+from prefect_simopt.optimizers.auto import choose
+from prefect_simopt.optimizers.make import make_config
 from prefect_simopt.record import Record
 from prefect_simopt.signals import stop_on_signals
 from prefect_simopt.simulators.devices import available_workers
@@ -30,6 +33,7 @@ __all__ = [
     "carried_function",
     "local_compute",
     "open_session",
+    "pick_optimizer",
     "stop_if_finished",
     "study_location",
     "watchers",
@@ -56,6 +60,7 @@ class Session:
         info: what is known of its simulator.
         stop: set it to end the search early.
         ending: why the search ended; None before.
+        optimizer: configuration of what searches: the spec's, or what was picked when the study first ran.
     """
 
     spec: StudySpec
@@ -65,6 +70,7 @@ class Session:
     info: SimulatorInfo
     stop: StopRequest = field(default_factory=StopRequest)
     ending: Ending | None = None
+    optimizer: Any = None
 
     def search(
         self,
@@ -80,7 +86,7 @@ class Session:
             flush: takes the place of `record.flush`, to track that as well.
         """
         search = Search(
-            self.spec,
+            self.spec if self.optimizer is None else self.spec.model_copy(update={"optimizer": self.optimizer}),
             self.record,
             compute or self.compute,
             self.info.batch,
@@ -126,6 +132,34 @@ def _here(spec: StudySpec, function: Callable[..., Any] | None, listener: Listen
         way_out = "leave out --untracked, or run the study on this machine: --set compute='{type: local}'"
         raise SpecError([Problem("compute.type", f"a work pool is reached through Prefect; {way_out}", "work_pool")])
     return local_compute(spec, function=function, listener=listener)
+
+
+def pick_optimizer(spec: StudySpec, earlier: Mapping[str, Any] | None = None) -> tuple[Any, str]:
+    """The optimizer's configuration, and why it is that one.
+
+    Args:
+        spec: the question.
+        earlier: what an earlier run of the study recorded, which stays.
+    """
+    if spec.optimizer.type != "auto":
+        return spec.optimizer, f"{spec.optimizer.type}, as the study says"
+    if earlier is not None:
+        return make_config(earlier), f"{earlier['type']}, which was picked when the study began"
+    workers = getattr(spec.compute, "workers", "auto")
+    return choose(
+        spec.optimizer,
+        spec.make_space(),
+        objectives=len(spec.objectives),
+        trials=spec.budget.trials,
+        parallel=workers if isinstance(workers, int) else 1,
+        replicates=spec.replicates,
+    )
+
+
+def _picked_before(location: StudyLocation) -> Mapping[str, Any] | None:
+    attributes = study_attributes(location.storage()) or {}
+    found: Mapping[str, Any] | None = attributes.get("provenance", {}).get("optimizer")
+    return found
 
 
 class StudyFinished(SimoptError):  # noqa: N818 - it is the answer, no error
@@ -224,9 +258,14 @@ def open_session(
             compute = place or _here(spec, function or carried_function.get(), listener)
             stack.callback(compute.close)
             info = compute.start()
-            record.begin({**provenance(), "simulator": info.identity})
+            optimizer, reason = pick_optimizer(spec, _picked_before(location))
+            record.begin({
+                **provenance(), "simulator": info.identity, "optimizer": optimizer.model_dump(mode="json")
+            })  # fmt: skip
+            if spec.optimizer.type == "auto":
+                _log.info("optimizer: %s", reason)
             compute.attach(location, record.capacity, record.token)
-            session = Session(spec, location, record, compute, info)
+            session = Session(spec, location, record, compute, info, optimizer=optimizer)
             if record.earlier and record.earlier.get("simulator") != info.identity:
                 _log.warning(
                     "the simulator has changed since this study was last run: its earlier trials are kept as they are, "

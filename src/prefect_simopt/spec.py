@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from prefect_simopt.compute_config import ComputeConfig, LocalComputeConfig
 from prefect_simopt.forms import MODEL
-from prefect_simopt.optimizers.config import OptimizerConfig, PSOConfig
+from prefect_simopt.optimizers.config import AutoConfig, OptimizerConfig
 from prefect_simopt.problems import wrong_at
 from prefect_simopt.relations import Relation, RelationSyntaxError
 from prefect_simopt.simulators.config import SimulatorConfig
@@ -107,7 +107,7 @@ class StoreConfig(_Config):
 def _typed(value: Any) -> Any:
     if isinstance(value, str):
         return {"type": value}
-    return {"type": "pso", **value} if isinstance(value, dict) else value
+    return {"type": "auto", **value} if isinstance(value, dict) else value
 
 
 def _located(value: Any) -> Any:
@@ -144,7 +144,7 @@ class StudySpec(_Config):
     )
     constraints: list[Constraint] = Field(default_factory=list, description="What a feasible trial respects.")
     optimizer: Annotated[OptimizerConfig, BeforeValidator(_typed)] = Field(
-        default_factory=PSOConfig, description="How the space is searched."
+        default_factory=AutoConfig, description="How the space is searched."
     )
     budget: Budget = Field(default_factory=Budget, description="When the search ends.")
     replicates: int = Field(

@@ -14,14 +14,19 @@ def test_one_json_object_with_the_keys_of_the_contract(simopt, folder):
     assert answer.json["store"] == str(folder / "studies")
 
 
-def test_with_several_objectives_also_the_front(simopt):
+def test_with_several_objectives_also_the_front(simopt, folder):
     answer = simopt(
         "run", "study.yaml", "--untracked", "--json", "--set", "objectives=[{metric: value}, {metric: sum}]",
-        "--set", "optimizer=random",
+        "--set", "optimizer=nsga2",
     )  # fmt: skip
     assert answer.json.keys() == KEYS | {"pareto"}
     assert answer.json["pareto"][0] == answer.json["best"]
     assert all(point.keys() == {"trial", "parameters", "metrics"} for point in answer.json["pareto"])
+    shown = simopt("show", "studies/bowl").out
+    assert f"{len(answer.json['pareto'])} trials that no other one dominates" in shown
+    assert "hypervolume" in shown.splitlines()[-2]
+    simopt("report", "studies/bowl", "-o", "bowl.html")
+    assert 'alt="front"' in (folder / "bowl.html").read_text()
 
 
 def test_the_last_line_is_the_summary(simopt):

@@ -25,8 +25,8 @@ def configuration(name: str) -> dict[str, Any]:
 
 
 def test_every_configuration_has_its_engine() -> None:
-    assert [model.model_fields["type"].default for model in MODELS] == list(ENGINES)
-    assert [engine.config_type for engine in ENGINES.values()] == list(MODELS)
+    assert [model.model_fields["type"].default for model in MODELS] == ["auto", *ENGINES]
+    assert [engine.config_type for engine in ENGINES.values()] == list(MODELS)[1:]
 
 
 @pytest.mark.parametrize("model", MODELS)

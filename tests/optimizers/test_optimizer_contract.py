@@ -1,5 +1,7 @@
 """Every optimizer by every property."""
 
+from typing import ClassVar
+
 from optimizer_contract import OptimizerContract
 
 
@@ -24,6 +26,12 @@ class TestCMA(OptimizerContract):
     slack = 16 * 16 * 8 * 7  # the last restart's population of 16 times 16 points, in five dimensions
 
 
+class TestNSGA2(OptimizerContract):
+    config: ClassVar = {"type": "nsga2", "members": 16}
+    several_objectives = True
+    slack = 4096  # the members of a front, whose number changes
+
+
 class TestRandom(OptimizerContract):
     config = "random"
     several_objectives = True
@@ -40,7 +48,7 @@ class TestLHS(OptimizerContract):
 
 
 class TestGrid(OptimizerContract):
-    config = {"type": "grid", "points": 5}  # noqa: RUF012 - the contract says ClassVar
+    config: ClassVar = {"type": "grid", "points": 5}
     several_objectives = True
     seeded = False
     finite = True

@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from prefect_simopt.forms import MODEL, Tabs
 
 __all__ = [
+    "AutoConfig",
     "CMAConfig",
     "DEConfig",
     "GAConfig",
     "GridConfig",
     "LHSConfig",
+    "NSGA2Config",
     "OptimizerConfig",
     "PSOConfig",
     "PointsConfig",
@@ -31,15 +33,31 @@ class _Config(BaseModel):
     model_config = MODEL
 
 
-class _Adaptive(_Config):
+class _Sequential(_Config):
     mode: Literal["generational", "async"] = Field(
         default="generational",
         description="Told a generation at a time, the same whatever the number of workers; or async: each result at "
         "once, so that no worker waits, in the order in which they come back.",
     )
+
+
+class _Adaptive(_Sequential):
     model: bool = Field(
         default=True,
         description="Whether a few points of each generation come from a quadratic model of the values so far.",
+    )
+
+
+class AutoConfig(_Adaptive):
+    """Whatever suits the space, the budget and the objectives."""
+
+    model_config = ConfigDict(title="Auto")
+
+    type: Literal["auto"] = Field(
+        default="auto", description="Picked by the space, the budget, the objectives, noise, and what runs at once."
+    )
+    population: Population | None = Field(
+        default=None, description="Points of a generation; left out, as compute suggests."
     )
 
 
@@ -151,6 +169,31 @@ class SAConfig(_Adaptive):
     )
 
 
+class NSGA2Config(_Sequential):
+    """Non-dominated sorting genetic algorithm II, for several objectives."""
+
+    model_config = ConfigDict(title="NSGA-II")
+
+    type: Literal["nsga2"] = Field(default="nsga2", description="Non-dominated sorting genetic algorithm II.")
+    population: Population | None = Field(
+        default=None, description="Children of a generation; left out, as compute suggests."
+    )
+    members: int = Field(
+        default=50, ge=4, le=2000, description="Individuals that live on; all of one front, once there are enough."
+    )
+    differential: Probability = Field(default=0.5, description="Share of the children of differential moves.")
+    crossover: Probability = Field(default=0.9, description="Probability that a child has two parents.")
+    crossover_eta: float = Field(
+        default=20.0, ge=0, le=1000, description="Distribution index of the crossover; larger keeps children nearer."
+    )
+    mutation: Probability | None = Field(
+        default=None, description="Probability that a parameter mutates; left out, one over their number."
+    )
+    mutation_eta: float = Field(
+        default=20.0, ge=0, le=1000, description="Distribution index of the mutation; larger makes smaller changes."
+    )
+
+
 class RandomConfig(_Config):
     """Uniform random sampling."""
 
@@ -207,11 +250,13 @@ class PointsConfig(_Config):
 
 
 OptimizerConfig = Annotated[
-    PSOConfig
+    AutoConfig
+    | PSOConfig
     | GAConfig
     | SAConfig
     | DEConfig
     | CMAConfig
+    | NSGA2Config
     | RandomConfig
     | SobolConfig
     | LHSConfig

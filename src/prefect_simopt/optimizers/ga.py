@@ -9,6 +9,7 @@ from prefect_simopt.optimizers.config import GAConfig
 from prefect_simopt.optimizers.lattice import reflect
 from prefect_simopt.optimizers.population import Population
 from prefect_simopt.optimizers.ranking import order
+from prefect_simopt.optimizers.variation import crossed, polynomial
 
 __all__ = ["GA"]
 
@@ -24,20 +25,16 @@ _LEAST = 0.1  # share of differential moves
 class GA(Population):
     """Real-coded genetic algorithm: tournaments, two operators that earn their share, mutation, elitist survival.
 
-    K. Deb, R. B. Agrawal, "Simulated binary crossover for continuous search space", Complex Systems 9 (1995) 115-148;
-    K. Deb, M. Goyal, "A combined genetic adaptive search (GeneAS) for engineering design", Computer Science and
-    Informatics 26 (1996) 30-45; R. Storn, K. Price, Journal of Global Optimization 11 (1997) 341-359, for the
-    differential move; D. Thierens, "An adaptive pursuit strategy for allocating operator probabilities", GECCO (2005)
-    1539-1546, for their shares. With parents a and b, e from the best quarter, p and q of anyone, a uniform random
-    number u for each coordinate, F uniform in [0.4, 0.9], and distribution indices eta_c and eta_m:
+    Crossover and mutation are those of `variation.py`; R. Storn, K. Price, Journal of Global Optimization 11 (1997)
+    341-359, for the differential move; D. Thierens, "An adaptive pursuit strategy for allocating operator
+    probabilities", GECCO (2005) 1539-1546, for their shares. With e from the best quarter, p and q of anyone, F
+    uniform in [0.4, 0.9]:
 
-        (1)  beta = (2u)^(1/(eta_c + 1)) if u <= 1/2, else (1 / (2 (1 - u)))^(1/(eta_c + 1))
-        (2)  child = ((1 + beta) a + (1 - beta) b) / 2, in half of the coordinates, or
-        (3)  child = e + F (p - q)
-        (4)  delta = (2u)^(1/(eta_m + 1)) - 1 if u < 1/2, else 1 - (2 (1 - u))^(1/(eta_m + 1))
-        (5)  child <- child + delta, in a few coordinates
+        (1)  child = the crossover of two parents, in half of the coordinates, or
+        (2)  child = e + F (p - q)
+        (3)  child <- child + delta, the mutation, in a few coordinates
 
-    The probability of (3) is its share of the credit, which follows how many of either's children lived on.
+    The probability of (2) is its share of the credit, which follows how many of either's children lived on.
     Coordinates beyond a bound are reflected. Ordered values are rounded at random; a category comes from either
     parent; mutation of a discrete coordinate is a jump.
     """
@@ -62,25 +59,22 @@ class GA(Population):
         n, d = anchors.shape
         mates = self._x[self._tournament(n)]
         u, swap, mutate, v = rng.random((4, n, d))
-        power = 1.0 / (config.crossover_eta + 1.0)
-        beta = np.where(u <= 0.5, 2.0 * u, 0.5 / (1.0 - u)) ** power  # (1)
-        crossed = 0.5 * ((1.0 + beta) * anchors + (1.0 - beta) * mates)  # (2)
-        crossed = np.where((swap < 0.5) & (rng.random((n, 1)) < config.crossover), crossed, anchors)
+        mixed = crossed(anchors, mates, u, config.crossover_eta)  # (1)
+        mixed = np.where((swap < 0.5) & (rng.random((n, 1)) < config.crossover), mixed, anchors)
         elite = self._x[rng.integers(max(len(self._x) // 4, 1), size=n)]
         p, q = self._x[rng.integers(len(self._x), size=(2, n))]
-        moved = elite + rng.uniform(0.4, 0.9, (n, 1)) * (p - q)  # (3)
+        moved = elite + rng.uniform(0.4, 0.9, (n, 1)) * (p - q)  # (2)
         share = min(max(self._credit[1] / self._credit.sum(), _LEAST), config.differential)
         self._differential[slots] = differential = rng.random(n) < share
-        child = np.where(differential[:, None], moved, crossed)
+        child = np.where(differential[:, None], moved, mixed)
         if lattice.any_ordered:
             child = lattice.dither(child, rng)
         if lattice.any_categorical:
             child = np.where(lattice.categorical, np.where(swap < 0.5, mates, anchors), child)
         rate = rng.uniform(0.1, 0.5, (n, 1)) / d if config.mutation is None else config.mutation
         mutated = mutate < np.where(lattice.discrete, 1.0 / d if config.mutation is None else config.mutation, rate)
-        power = 1.0 / (config.mutation_eta + 1.0)
-        delta = np.where(v < 0.5, (2.0 * v) ** power - 1.0, 1.0 - (2.0 * (1.0 - v)) ** power)  # (4)
-        child = reflect(np.where(mutated & ~lattice.discrete, child + delta, child))  # (5)
+        delta = polynomial(v, config.mutation_eta)
+        child = reflect(np.where(mutated & ~lattice.discrete, child + delta, child))  # (3)
         return lattice.jump(child, mutated, rng)
 
     def _tournament(self, n: int) -> Ids:

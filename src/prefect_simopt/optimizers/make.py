@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from prefect_simopt.errors import Problem, SpecError
+from prefect_simopt.optimizers.auto import choose
 from prefect_simopt.optimizers.base import Optimizer
 from prefect_simopt.optimizers.cma import CMA
 from prefect_simopt.optimizers.config import OptimizerConfig
@@ -15,6 +16,7 @@ from prefect_simopt.optimizers.engine import Engine
 from prefect_simopt.optimizers.ga import GA
 from prefect_simopt.optimizers.grid import Grid
 from prefect_simopt.optimizers.lhs import LHS
+from prefect_simopt.optimizers.nsga2 import NSGA2
 from prefect_simopt.optimizers.points import Points
 from prefect_simopt.optimizers.pso import PSO
 from prefect_simopt.optimizers.random_sampling import Random
@@ -22,7 +24,7 @@ from prefect_simopt.optimizers.sa import SA
 from prefect_simopt.optimizers.sobol import Sobol
 from prefect_simopt.space import Space
 
-__all__ = ["ENGINES", "make_optimizer", "optimizer_from_state"]
+__all__ = ["ENGINES", "make_config", "make_optimizer", "optimizer_from_state"]
 
 ENGINES: dict[str, type[Engine]] = {
     "pso": PSO,
@@ -30,13 +32,14 @@ ENGINES: dict[str, type[Engine]] = {
     "sa": SA,
     "de": DE,
     "cma": CMA,
+    "nsga2": NSGA2,
     "random": Random,
     "sobol": Sobol,
     "lhs": LHS,
     "grid": Grid,
     "points": Points,
 }
-"""The engine of each `type` of configuration."""
+"""The engine of each `type` of configuration but `auto`, which picks one of these."""
 
 
 def make_optimizer(
@@ -61,13 +64,15 @@ def make_optimizer(
         optimizer.tell(ids, (x**2).sum(axis=1))
         ```
     """
-    model = _model({"type": config} if isinstance(config, str) else config)
+    model = make_config({"type": config} if isinstance(config, str) else config)
+    place = space if isinstance(space, Space) else Space(space)
+    if model.type == "auto":
+        model, _ = choose(model, place, objectives=objectives)
     engine = ENGINES[model.type]
     if objectives > 1 and not engine.several_objectives:
         able = ", ".join(name for name, each in ENGINES.items() if each.several_objectives)
         problem = f"{model.type} takes one objective, not {objectives}; these take several: {able}"
         raise SpecError([Problem("optimizer.type", problem)])
-    place = space if isinstance(space, Space) else Space(space)
     return engine(model, place, seed=seed, objectives=objectives, batch=batch)
 
 
@@ -83,7 +88,12 @@ def optimizer_from_state(state: Mapping[str, Any]) -> Optimizer:
     return ENGINES[kind].from_state(dict(state))
 
 
-def _model(config: Any) -> Any:
+def make_config(config: Any) -> Any:
+    """The model of a configuration, from a dict or the model.
+
+    Raises:
+        SpecError: it is wrong.
+    """
     try:
         return _adapter().validate_python(config)
     except ValidationError as error:

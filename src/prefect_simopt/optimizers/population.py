@@ -42,7 +42,8 @@ class Population(Engine):
     def __init__(self, config: Any, space: Space, seed: int = 7, objectives: int = 1, batch: int = 16) -> None:
         super().__init__(config, space, seed, objectives, config.population or batch)
         self.size = config.population or max(batch, _SMALLEST)
-        self._model = QuadraticModel(self._placement.lattice, self.size) if config.model else None
+        modelled = objectives == 1 and getattr(config, "model", False)
+        self._model = QuadraticModel(self._placement.lattice, self.size) if modelled else None
         self._succeeded = False
         self._start_again()
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from prefect_simopt.ranking import Scale
 from prefect_simopt.report.convergence import Convergence
+from prefect_simopt.report.front import front_of
 from prefect_simopt.simulators.contract import Field
 from prefect_simopt.study import Study
 from prefect_simopt.summary import sentence, summarize
@@ -27,6 +28,7 @@ img, svg { max-width: 100%; height: auto }
 .failed { color: #b03030 } .small { color: #666; font-size: .9em; overflow-wrap: anywhere }
 """
 _BEST = 10  # trials in the table
+_FRONT = 50  # likewise, of the front
 
 
 def report_page(study: Study) -> str:
@@ -39,7 +41,7 @@ def report_page(study: Study) -> str:
     parts = [f"<h1>{escape(study.name)}</h1>", f"<p>{escape(sentence(summary))}.</p>"]
     if study.verdict:
         parts.append(f'<p class="failed">{escape(study.verdict)}</p>')
-    parts.append(_convergence(study))
+    parts += [_convergence(study), *_front(study)]
     if study.best is not None:
         parts += [f"<h2>Best: trial {study.best.number}</h2>", _design(study, study.best), *_fields(study, study.best)]
         parts += ["<h2>Best trials</h2>", _best_trials(study)]
@@ -54,6 +56,18 @@ def _convergence(study: Study) -> str:
     for trial in study.each():
         picture.add(trial)
     return picture.svg()
+
+
+def _front(study: Study) -> Iterator[str]:
+    """The trials that no other one dominates: a picture where there are two objectives, and a table."""
+    front = front_of(study)
+    if front is None:
+        return
+    yield f"<h2>Front: {len(front.trials)} trials that no other one dominates</h2><p>{escape(front.sentence())}.</p>"
+    if len(front.metrics) == 2:
+        yield f'<img alt="front" src="data:image/png;base64,{front.picture()}">'
+    rows = [(trial.number, *(trial.metrics[name] for name in front.metrics)) for trial in front.trials[:_FRONT]]
+    yield _table(("trial", *front.metrics), rows)
 
 
 def _design(study: Study, best: Trial) -> str:
@@ -118,7 +132,9 @@ def _origin(study: Study, summary: Mapping[str, Any]) -> str:
     simulator = study.spec["simulator"]
     program = simulator.get("entrypoint") or " ".join(simulator.get("command", ()))
     versions = ", ".join(
-        f"{name} {v}" for name, v in study.attributes.get("provenance", {}).items() if name != "simulator"
+        f"{name} {v}"
+        for name, v in study.attributes.get("provenance", {}).items()
+        if name not in ("simulator", "optimizer")
     )
     rows = [
         ("simulator", program, ""),
