@@ -69,6 +69,8 @@ async def _look(run: str) -> tuple[str, str] | None:
             pods.sort(key=lambda pod: pod.metadata.creation_timestamp)
             pod = pods[-1]
             found = _pod(api.sanitize_for_serialization(pod)["status"])
+            if not found[0] and pod.status.phase == "Running":
+                return "Running", "its container runs, but the flow run in it has not begun"
             return found if found[0] or pod.status.phase != "Pending" else ("", await _warning(core, pod))
         jobs = (await BatchV1Api(api).list_job_for_all_namespaces(label_selector=f"{_LABEL}={run}")).items
         for job in jobs:

@@ -29,6 +29,7 @@ _ADVICE = {
     "Unschedulable.Taint": "the nodes that are left have a taint: add it to compute.tolerations",
     "Unschedulable": "no node takes the pod: look at compute.node_selector, tolerations, gpus, cpu and memory",
     "Quota": "the namespace's quota is used up: ask for less, lower compute.max_pods, or have it raised",
+    "Running": "look at the pod's log: can it reach Prefect's API, and has the image this package?",
     "InitError": "a container that prepares the pod fails: look at its log",
     "ConfigError": "a Secret or ConfigMap that the pod names is missing, or its user may not be: see the "
     "pool's template",
@@ -48,6 +49,11 @@ class Diagnosis:
 
     kind: str = ""
     detail: str = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a pod, which only has not said anything yet."""
+        return self.kind == "Running"
 
     @property
     def fatal(self) -> bool:
@@ -88,13 +94,16 @@ def _event(client: SyncPrefectClient, run: UUID) -> str:
         },
         "limit": 20,
     }
+    running = ""
     events: list[dict[str, Any]] = client.request("POST", "/events/filter", json=body).json()["events"]
     for event in events:
         if category := event["resource"].get("kubernetes.diagnosis"):
             return str(category)
         if event["resource"].get("kubernetes.reason") == "OOMKilled":
             return "OOMKilled"
-    return ""
+        if event["event"].endswith(".running"):
+            running = "Running"
+    return running
 
 
 def _log(client: SyncPrefectClient, run: UUID) -> str:

@@ -48,6 +48,7 @@ LOOKS = 3  # flow runs looked at in each round: the others wait for the same
 API_PATIENCE = 600.0  # seconds that Prefect's API may be away
 FATAL_SECONDS = 60.0  # an image that cannot be had may be a registry that is restarting
 STOP_SECONDS = 30.0  # that flow runs have left to end, beside the grace of their simulators
+SLOW = 3  # start deadlines that a pod has to begin its flow run, once its container runs
 BARREN = 3  # flow runs in a row, of one batch, that end without any outcome and without a reason of the simulator's
 _PAGE = 200
 
@@ -263,10 +264,11 @@ class WorkPool:
             found = Diagnosis("", self._pool.idle(client) or f"no worker of {self._pool.name} has taken it yet")
         else:
             found = diagnose(client, run, self._cluster)
-        if str(found) and str(found) != str(child.trouble):
+        if str(found) and str(found) != str(child.trouble) and not found.running:
             self._logger.warning("the pod for %s has not started: %s", child.name, found)
             child.troubled = now
         child.trouble = found
+        late = late and not (found.running and now - since < SLOW * self._config.start_deadline)
         if late or (stuck and found.fatal):
             within = f"within {now - since:.0f} s" if late else f"for {now - child.begun:.0f} s"
             why = str(found) or "neither Prefect nor the cluster says why; look at it: kubectl describe pod"

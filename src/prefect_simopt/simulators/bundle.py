@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect_simopt.errors import SimulatorError, StoreError
 from prefect_simopt.simulators.staging import target_of
-from prefect_simopt.storage import Storage
+from prefect_simopt.storage import Storage, checked_key
 
 __all__ = ["pack", "unpack", "upload"]
 
@@ -73,7 +73,7 @@ def unpack(storage: Storage, key: str, folder: Path) -> None:
     """Unpack the archive of that key, if there is one, into a folder.
 
     Raises:
-        StoreError: it is missing, or it is not what was written.
+        StoreError: it is missing, or it is not what was written, or a name in it leads out of the folder.
     """
     if not key:
         return
@@ -81,7 +81,12 @@ def unpack(storage: Storage, key: str, folder: Path) -> None:
     if f"{FOLDER}/{hashlib.sha256(data).hexdigest()}.tar" != key:
         raise StoreError(f"{storage.url}/{key}, the simulator's files, is missing or damaged; run the study again")
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        archive.extractall(folder, filter="data")
+        for entry in archive:
+            if (file := archive.extractfile(entry)) is not None:
+                place = folder / checked_key(entry.name)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(file.read())
+                place.chmod(entry.mode & 0o777)
 
 
 def _is_in(base: Path, place: str) -> bool:
