@@ -32,13 +32,13 @@ from prefect_simopt.simulators.processes import marked
 TRIALS, PATIENCE, MARK = 60, 45.0, "SIMOPT_PEERS"
 KILLS = ("simulator's process", "main process", "everything")
 SIMULATOR = """
-import json, os, time
+import json, math, os, time
 
 def evaluate(x, y):
     note("begin", x, y)
     time.sleep(0.1)
     note("end", x, y)
-    return (x - 1) ** 2 + y**2
+    return (x - 1) ** 2 + y**2 + 3 * math.sin(5 * x) * math.cos(3 * y)
 
 def note(mark, x, y):
     descriptor = os.open("calls.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -203,6 +203,9 @@ def undisturbed(tool: Tool, folder: Path) -> list[list[float]]:
     tool.prepare(folder)
     if not ends(tool.start(folder)):
         raise SystemExit(f"{tool.name} does not end by itself; see {folder}/output.txt")
+    points = [point for mark, point, _ in calls(folder) if mark == "begin"]
+    if len(set(points)) < len(points):
+        raise SystemExit(f"{tool.name} asks for a point twice by itself, so that runs cannot be told apart")
     return tool.found(folder)
 
 

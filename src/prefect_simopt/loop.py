@@ -232,7 +232,7 @@ class Search:
     def _trials(self, *, at_once: bool = False) -> Iterator[Trial]:
         """The trials that were taken on, as they end, all of them recorded: at once, or in groups."""
         groups: dict[int, list[Outcome]] = {}
-        fresh: list[tuple[Trial, list[Outcome]]] = []
+        fresh: list[tuple[Trial, Sequence[Outcome]]] = []
         recorded = time.monotonic()
         for outcome in self._evaluation.outcomes():
             group = groups.setdefault(outcome.trial, [])

@@ -122,7 +122,10 @@ class OptimizerTests(ABC):
 
     def spaces(self) -> list[Space]:
         """What it must be able to search."""
-        real = [{"name": "x", "low": -5, "high": 5}, {"name": "y", "low": 1e-3, "high": 10, "log": True}]
+        real: list[dict[str, Any]] = [
+            {"name": "x", "low": -5, "high": 5},
+            {"name": "y", "low": 1e-3, "high": 10, "log": True},
+        ]
         mixed = [*real, {"name": "n", "type": "int", "low": 1, "high": 30},
                  {"name": "c", "type": "categorical", "choices": ["a", "b", "c"]}]  # fmt: skip
         return [self._space(real), self._space(mixed), self._space(mixed, relations=["n + x <= 20"])]

@@ -43,7 +43,7 @@ def test_every_union_of_the_form_has_tabs_and_every_tag_a_default(client):
         for choice in union["anyOf"]:
             model = definitions[choice["$ref"].rpartition("/")[2]]
             assert model["properties"]["type"]["const"] == model["properties"]["type"]["default"]
-    assert {"study", "new"} == set(schema["properties"])
+    assert {"study", "new", "wait"} == set(schema["properties"])
     assert schema["required"] == ["study"]
 
 
@@ -67,6 +67,17 @@ def test_a_run_of_the_deployment_is_the_same_study(client, study, tmp_path):
     run_untracked(spec)
     there = load_study(f"{document['store']['url']}/deployed")
     assert there.fingerprint() == load_study(tmp_path / "elsewhere" / "deployed").fingerprint()
+
+
+def test_queued_requests_are_all_run(client, study):
+    documents = [study(f"queued-{number % 3}", trials=20) for number in range(8)]
+    parameters = [{"study": document, "wait": 200} for document in documents]
+    runs = [run_deployment("optimize/optimize", parameters=each, timeout=0) for each in parameters]
+    states = [ended(client, run).state for run in runs]
+    assert [state.name for state in states] == ["Completed"] * 8, states
+    assert sum("it had ended before" in state.message for state in states) == 5
+    for document in documents:
+        assert load_study(f"{document['store']['url']}/{document['name']}").counts["complete"] == 20
 
 
 def test_cancelled_under_a_worker_it_keeps_what_ended_and_goes_on_later(client, study):
