@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from prefect_simopt.console import DONE, FAILED, INTERRUPTED, WRONG_INPUT, again, print_summary
+from prefect_simopt.console import DONE, FAILED, INTERRUPTED, WRONG_INPUT, again
 from prefect_simopt.errors import CorruptionError, SimoptError, StudyFailedError, StudyInterrupted
 from prefect_simopt.signals import terminable
 from prefect_simopt.simulators.spawning import start_ahead

@@ -7,6 +7,7 @@ __all__ = [
     "ComputeError",
     "CorruptionError",
     "LeaseError",
+    "NoStudyError",
     "Problem",
     "SimoptError",
     "SimulatorError",
@@ -67,6 +68,10 @@ class ComputeError(SimoptError):
 
 class StoreError(SimoptError, OSError):
     """The store cannot be read or written: no permission, no space, no network, no such bucket."""
+
+
+class NoStudyError(StoreError):
+    """The store can be read, and there is no study of this name."""
 
 
 class CorruptionError(StoreError):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from prefect_simopt.errors import StoreError
+from prefect_simopt.errors import NoStudyError
 from prefect_simopt.session import study_location
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.study import open_study
@@ -24,7 +24,7 @@ def under_free_name(spec: StudySpec, options: Mapping[str, Any] | None = None) -
         location = study_location(spec, options)
         try:
             open_study(location.url, location.options)
-        except StoreError:
+        except NoStudyError:
             return spec
         number += 1
         spec = spec.model_copy(update={"name": f"{stem}-{number}"})

@@ -12,7 +12,7 @@ from typing import Any
 
 from prefect_simopt.api import check_answer, resolved
 from prefect_simopt.console import DONE, FAILED, again, print_summary
-from prefect_simopt.errors import Problem, SimoptError, SpecError, StoreError, StudyInterrupted
+from prefect_simopt.errors import NoStudyError, Problem, SimoptError, SpecError, StudyInterrupted
 from prefect_simopt.loop import Ending
 from prefect_simopt.session import (
     StudyFinished,
@@ -188,6 +188,6 @@ def _renamed(spec: StudySpec, options: Mapping[str, Any], name: str) -> StudySpe
 def _is_free(spec: StudySpec, options: Mapping[str, Any], name: str) -> bool:
     try:
         _study(spec.model_copy(update={"name": name}), options)
-    except StoreError:
+    except NoStudyError:
         return True
     return False

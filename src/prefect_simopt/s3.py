@@ -1,5 +1,7 @@
 """Objects in a bucket of an S3 server, through s3fs. A PUT is atomic; conditional PUTs decide between writers."""
 
+import logging
+import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +33,8 @@ _ADVICE = {
     "EntityTooLarge": "the object is too large for this server",
 }
 
+_log = logging.getLogger("prefect_simopt")
+
 
 class S3Storage(Storage):
     """A prefix of a bucket.
@@ -50,6 +54,7 @@ class S3Storage(Storage):
         self._bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
         self._patience = retry_seconds
+        self._told_away = False
         self._is_away = False  # tried in vain for that long: from then on once, until it answers again
         self._options = options
 
@@ -192,15 +197,26 @@ class S3Storage(Storage):
                 if not transient or time.monotonic() + pause > end:
                     self._is_away = transient
                     raise self._plain(error, code, key, verb, transient) from error
+                if pause > 1.0 and not self._told_away:
+                    self._told_away = True
+                    _log.warning(
+                        "the S3 server %s does not answer (%s); trying again for up to %g s",
+                        self._address, code or type(error).__name__, self._patience,
+                    )  # fmt: skip
             else:
-                self._is_away = False
+                self._is_away = self._told_away = False
                 return answer
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - only to spread the tries
             pause = min(2 * pause, _LONGEST_PAUSE)
 
+    @property
+    def _address(self) -> str:
+        named = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+        return str(self._options.get("endpoint_url") or next(filter(None, named), "of AWS"))
+
     def _plain(self, error: Exception, code: str, key: str, verb: str, transient: bool) -> StoreError:
         if transient:
-            why = f"the S3 server {self._options.get('endpoint_url') or ''} did not answer for {self._patience:g} s"
+            why = f"the S3 server {self._address} did not answer for {self._patience:g} s"
             why += f" ({code or type(error).__name__}); see that it runs, then give the same command again"
         else:
             why = _ADVICE.get(code) or str(error) or type(error).__name__

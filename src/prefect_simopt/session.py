@@ -12,7 +12,7 @@ from typing import Any
 from prefect_simopt.cache import Cache
 from prefect_simopt.compute import Compute, Listener, Place
 from prefect_simopt.compute_config import LocalComputeConfig
-from prefect_simopt.errors import LeaseError, Problem, SimoptError, SpecError, StoreError
+from prefect_simopt.errors import CorruptionError, LeaseError, NoStudyError, Problem, SimoptError, SpecError
 from prefect_simopt.evaluation import StopRequest
 from prefect_simopt.hierarchy import study_attributes
 from prefect_simopt.loop import Ending, Observer, Search
@@ -210,7 +210,7 @@ def stop_if_finished(spec: StudySpec, location: StudyLocation) -> None:
         study = open_study(location.url, location.options)
         stored = StudySpec.model_validate(study.spec)
         ended = study.ending not in ("", "interrupted")
-    except (StoreError, ValueError):  # there is none, or opening it to write says what is wrong with it
+    except (NoStudyError, CorruptionError, ValueError):  # opening it to write says what is wrong with it
         return
     if ended and stored.question == spec.question and stored.budget == spec.budget:
         raise StudyFinished(study)

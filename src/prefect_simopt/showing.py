@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect_simopt.api import load_study
 from prefect_simopt.console import print_summary
-from prefect_simopt.errors import SpecError, StoreError
+from prefect_simopt.errors import NoStudyError, SpecError, StoreError
 from prefect_simopt.report.front import front_of
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.study import Study
@@ -25,7 +25,7 @@ def show(arguments: argparse.Namespace) -> None:
     """
     try:
         study = load_study(arguments.study)
-    except StoreError:
+    except NoStudyError:
         if arguments.trial is not None or not (studies := list(_studies(arguments.study))):
             raise
         for each in studies:

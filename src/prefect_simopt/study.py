@@ -12,7 +12,7 @@ import numpy.typing as npt
 import orjson
 
 from prefect_simopt.arrays import REASONS
-from prefect_simopt.errors import CorruptionError, StoreError
+from prefect_simopt.errors import CorruptionError, NoStudyError, StoreError
 from prefect_simopt.fields import Fields, described_field
 from prefect_simopt.hierarchy import study_attributes
 from prefect_simopt.lease import is_held
@@ -68,7 +68,7 @@ class Study:
         self._storage = location.storage()
         attributes = study_attributes(self._storage)
         if attributes is None:
-            raise StoreError(f"there is no study at {self._storage.url}")
+            raise NoStudyError(f"there is no study at {self._storage.url}")
         self.attributes = attributes
         self.spec: dict[str, Any] = attributes["spec"]
         self._columns: dict[str, Array] = {}
