@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,11 @@ def test_the_pool_and_the_deployments_are_there(installed, namespace):
         assert {each.work_pool_name for each in deployments.values()} == {"kubernetes"}
         slugs = {each.slug for each in client.read_block_types()}
         assert {"study-store", "minio-credentials"} <= slugs
+
+
+def test_the_server_serves_its_page(installed):
+    with urllib.request.urlopen(f"http://{installed}:4200/") as page:
+        assert b"<html" in page.read().lower()
 
 
 def test_the_worker_may_do_the_least(installed, namespace):
