@@ -15,6 +15,7 @@ __all__ = ["MARK", "Spawned", "spawn", "start_ahead"]
 MARK = "SIMOPT_WORKER"
 """Environment variable by which all processes of a worker are known, wherever they hide."""
 
+
 @dataclass(frozen=True)
 class Spawned:
     """A supervisor's process.

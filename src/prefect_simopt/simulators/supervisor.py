@@ -340,9 +340,7 @@ class Supervisor:
             self._calls.extendleft(Call(0, call.serial, [run]) for run in reversed(call.wanted))
             return
         else:
-            reason, message = (
-                (Reason.EXIT, self._crash) if self._crash else death(status, self._shortage.seen())
-            )
+            reason, message = (Reason.EXIT, self._crash) if self._crash else death(status, self._shortage.seen())
             text = without_our_frames(text)
         self._recorder.add(call, failed(call, reason, message, seconds), text)
         self._write()
