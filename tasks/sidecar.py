@@ -33,7 +33,7 @@ def sidecar(
     ours = config.image or pool.default("image")
     policy = config.job_variables.get("image_pull_policy") or pool.default("image_pull_policy") or "IfNotPresent"
     mount = {"name": _VOLUME, "mountPath": SHARED}
-    others = config.job_variables.get("volume_mounts") or pool.default("volume_mounts") or []
+    others: Any = config.job_variables.get("volume_mounts") or pool.default("volume_mounts") or []
 
     def variables(memory: str | None) -> dict[str, Any]:
         sizes = {"cpu": config.cpu, "memory": memory, "nvidia.com/gpu": config.gpus or None}
