@@ -49,7 +49,7 @@ OURS = {
     "name": "bowl",
     "simulator": {"entrypoint": "simulator.py:evaluate"},
     "space": [{"name": "x", "low": -5, "high": 5}, {"name": "y", "low": -5, "high": 5}],
-    "optimizer": "pso",
+    "optimizer": {"type": "pso", "model": False},
     "budget": {"trials": TRIALS},
     "compute": {"workers": 2, "timeout": 60},
     "cache": False,
