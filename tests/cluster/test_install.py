@@ -159,10 +159,14 @@ def test_a_study_that_a_trigger_starts_inside_is_the_same_as_here(installed, nam
     )
     keys.save("inside", overwrite=True)
     StudyStore(url="s3://lab/inside", credentials=keys).save("inside", overwrite=True)
-    spec = load_spec(str(ROOT / "examples/coating/study.yaml"), ["budget.trials=64", f"store.url={tmp_path}"])
-    document = json.loads(spec.model_dump_json(exclude_unset=True))
-    document["store"] = {"block": "inside"}
-    document["compute"] = {"type": "work_pool", "pool": "kubernetes", "gpus": 1, "max_pods": 2}
+    study = ROOT / "examples/coating/study.yaml"
+    spec = load_spec(str(study), ["budget.trials=64", f"store.url={tmp_path}"])
+    document = {
+        **yaml.safe_load(study.read_text()),
+        "budget": {"trials": 64},
+        "compute": {"type": "work_pool", "pool": "kubernetes", "gpus": 1, "max_pods": 2},
+        "store": {"block": "inside"},
+    }
     run = run_deployment("optimize/optimize-kubernetes", parameters={"study": document}, timeout=420, poll_interval=2)
     assert run.state.is_completed(), f"{run.state.name}: {run.state.message}"
     run_untracked(spec)
