@@ -1,11 +1,13 @@
-"""Which optimizer a study gets that names none. The thresholds follow the measurements of `benchmarks/bbob`."""
+"""Which optimizer a study gets that names none. It follows measurements.
+
+Those are `benchmarks/bbob`, `benchmarks/optimizers_curves.py` and `tests/optimizers/test_known_answers.py`.
+"""
 
 from typing import Any
 
 from prefect_simopt.optimizers.config import (
     AutoConfig,
     CMAConfig,
-    GAConfig,
     GridConfig,
     NSGA2Config,
     PSOConfig,
@@ -43,8 +45,8 @@ def choose(
     if space.size <= trials:
         return GridConfig(), f"grid, since {trials} trials are enough for all {space.size:.0f} points of the space"
     if 2 * discrete >= d:
-        reason = f"ga, since {discrete} of {d} parameters are integers, steps or categories"
-        return GAConfig(**common, model=config.model), reason
+        reason = f"pso, since {discrete} of {d} parameters are integers, steps or categories"
+        return PSOConfig(**common, model=config.model), reason
     if trials < _MANY * d:
         return PSOConfig(**common, model=config.model), f"pso, since {each} are few (below {_MANY} for each)"
     if replicates > 1:

@@ -22,7 +22,7 @@ from prefect_simopt.space import Categorical, Float, Int, Space
 __all__ = ["SimoptGenerator"]
 
 
-class SimoptGenerator(Generator):  # type: ignore[misc, unused-ignore] - gest-api has no types
+class SimoptGenerator(Generator):  # type: ignore[misc, unused-ignore]
     """Suggests points by any optimizer of ours, and takes in what came of them by their `_id`.
 
     Args:
@@ -113,12 +113,13 @@ class SimoptGenerator(Generator):  # type: ignore[misc, unused-ignore] - gest-ap
 
 def _parameter(name: str, variable: Any) -> Float | Int | Categorical:
     if not isinstance(variable, DiscreteVariable):
-        return Float(name, *variable.domain)
+        low, high = variable.domain
+        return Float(name=name, low=low, high=high)
     values = sorted(variable.values, key=lambda value: (type(value).__name__, value))
     whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
     if whole and values == list(range(values[0], values[-1] + 1)):
-        return Int(name, values[0], values[-1])
-    return Categorical(name, values)
+        return Int(name=name, low=values[0], high=values[-1])
+    return Categorical(name=name, choices=tuple(values))
 
 
 def _violation(constraint: Any, value: float) -> float:
