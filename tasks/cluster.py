@@ -28,10 +28,9 @@ class Cluster:
         """What is the matter with the run's pod: category and the cluster's own words; None where that is not known."""
         return self._ask(_look(str(run))) if self._reachable else None
 
-    def remove(self, run: UUID) -> None:
-        """Delete the run's Jobs with their pods."""
-        if self._reachable:
-            self._ask(_remove(str(run)))
+    def remove(self, run: UUID) -> bool:
+        """Delete the run's Jobs with their pods; whether that could be done."""
+        return self._reachable and bool(self._ask(_remove(str(run))))
 
     def _ask(self, question: Coroutine[Any, Any, Any]) -> Any:
         try:
@@ -89,16 +88,18 @@ async def _warning(core: Any, thing: Any) -> str:
     return messages[-1] if messages else ""
 
 
-async def _remove(run: str) -> None:
+async def _remove(run: str) -> bool:
     from kubernetes_asyncio.client import BatchV1Api
 
     api = await _client()
     try:
         batch = BatchV1Api(api)
-        for job in (await batch.list_job_for_all_namespaces(label_selector=f"{_LABEL}={run}")).items:
+        jobs = (await batch.list_job_for_all_namespaces(label_selector=f"{_LABEL}={run}")).items
+        for job in jobs:
             await batch.delete_namespaced_job(
                 job.metadata.name, job.metadata.namespace, propagation_policy="Background", grace_period_seconds=5
             )
+        return bool(jobs)
     finally:
         await api.close()
 

@@ -18,7 +18,7 @@ from prefect_simopt.tasks.cluster import Cluster
 __all__ = ["Diagnosis", "diagnose", "is_out_of_memory"]
 
 _ADVICE = {
-    "ImagePullError": "correct compute.image; a private one needs the pool's image_pull_secrets",
+    "ImagePullError": "correct compute.image, or simulator.image; a private one needs the pool's image_pull_secrets",
     "CrashLoopBackOff": "the container ends as soon as it starts: look at its log, correct the image or its command",
     "OOMKilled": "raise compute.memory, or set compute.memory_max to let it grow by itself",
     "Evicted": "its node was short of disk or memory: ask for as much as a batch needs (compute.memory)",

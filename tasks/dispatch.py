@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import replace
@@ -20,7 +20,6 @@ from uuid import UUID
 
 from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectException
@@ -37,7 +36,7 @@ from prefect_simopt.tasks.child import Child, Plan
 from prefect_simopt.tasks.cluster import Cluster
 from prefect_simopt.tasks.diagnosis import Diagnosis, diagnose
 from prefect_simopt.tasks.pool import Pool, check_reachable, find_pool
-from prefect_simopt.tasks.sweep import PARENT, STUDY, cancel_run, sweep
+from prefect_simopt.tasks.sweep import PARENT, STUDY, cancel_run, read_runs, sweep
 from prefect_simopt.trial import Outcome, Reason, Run, Status
 
 __all__ = ["WorkPool"]
@@ -50,7 +49,6 @@ FATAL_SECONDS = 60.0  # an image that cannot be had may be a registry that is re
 STOP_SECONDS = 30.0  # that flow runs have left to end, beside the grace of their simulators
 SLOW = 3  # start deadlines that a pod has to begin its flow run, once its container runs
 BARREN = 3  # flow runs in a row, of one batch, that end without any outcome and without a reason of the simulator's
-_PAGE = 200
 
 
 class WorkPool:
@@ -181,7 +179,7 @@ class WorkPool:
                 time.sleep(POLL)
             except SimoptError as error:
                 self._break(error)
-            except Exception as error:  # nobody may wait for a thread that has failed
+            except Exception as error:  # nobody may wait for it
                 self._break(ComputeError(f"the watch over the work pool failed: {error!r}"))
                 raise
 
@@ -190,12 +188,12 @@ class WorkPool:
         now = time.monotonic()
         with self._changed:
             children = list(self._children)
-        if self._ending:
-            self._stop(client, children)
         for child in children:
             if child.run is None and not self._ending and child.due <= now:
                 self._start(child)
-        runs = self._read(client, [child.run for child in children if child.run is not None])
+        runs = read_runs(client, [child.run for child in children if child.run is not None])
+        if self._ending:
+            self._stop(client, children, runs)
         if any(run.state is not None and run.state.is_running() for run in runs.values()):
             self._busy = now
         looks = 0
@@ -207,14 +205,6 @@ class WorkPool:
                 self._ended(client, child, run, run.state)
             elif not run.state.is_running() and not self._ending:
                 looks += self._wait_for(client, child, run, look=looks < LOOKS)
-
-    @staticmethod
-    def _read(client: SyncPrefectClient, ids: list[UUID]) -> dict[UUID, FlowRun]:
-        found: dict[UUID, FlowRun] = {}
-        for start in range(0, len(ids), _PAGE):
-            page = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + _PAGE]))
-            found |= {run.id: run for run in client.read_flow_runs(flow_run_filter=page, limit=_PAGE)}
-        return found
 
     def _start(self, child: Child) -> None:
         if not child.key:
@@ -372,8 +362,8 @@ class WorkPool:
 
     # Ending
 
-    def _stop(self, client: SyncPrefectClient, children: Sequence[Child]) -> None:
-        """Cancel what runs; what does not end in time is removed."""
+    def _stop(self, client: SyncPrefectClient, children: Sequence[Child], runs: Mapping[UUID, FlowRun]) -> None:
+        """Cancel what runs; what has not started, or does not end in time, is removed."""
         late = time.monotonic() > self._stop_by
         for child in children:
             if child.run is None:
@@ -385,7 +375,10 @@ class WorkPool:
                 self._resolve(child)
             elif not child.told:
                 child.told = True
+                pending = child.run in runs and runs[child.run].start_time is None
                 cancel_run(client, child.run)
+                if pending and self._cluster.remove(child.run):
+                    cancel_run(client, child.run, force=True)
 
     def _break(self, error: SimoptError) -> None:
         """This place is broken: every batch fails with the error, and its flow runs are cancelled."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
@@ -18,10 +20,11 @@ from prefect.exceptions import PrefectException
 from prefect.flows import Flow
 from prefect.states import Cancelled, Cancelling
 
-__all__ = ["PARENT", "STUDY", "cancel_run", "sweep", "sweep_children"]
+__all__ = ["PARENT", "STUDY", "cancel_run", "read_runs", "sweep", "sweep_children"]
 
 STUDY, PARENT = "simopt-study:", "simopt-parent:"
 """Beginnings of the tags by which a study's flow runs are found."""
+_PAGE = 200
 _GOING = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 
 
@@ -30,6 +33,15 @@ def cancel_run(client: SyncPrefectClient, run: UUID, *, force: bool = False) -> 
     with contextlib.suppress(PrefectException, HTTPError):
         state: State[None] = Cancelled() if force else Cancelling()
         client.set_flow_run_state(run, state, force=force)
+
+
+def read_runs(client: SyncPrefectClient, ids: Sequence[UUID]) -> dict[UUID, FlowRun]:
+    """Flow runs by id."""
+    found: dict[UUID, FlowRun] = {}
+    for start in range(0, len(ids), _PAGE):
+        page = FlowRunFilter(id=FlowRunFilterId(any_=list(ids[start : start + _PAGE])))
+        found |= {run.id: run for run in client.read_flow_runs(flow_run_filter=page, limit=_PAGE)}
+    return found
 
 
 def sweep(client: SyncPrefectClient, tag: str, patience: float = 0.0) -> int:
@@ -63,4 +75,4 @@ def _going(client: SyncPrefectClient, tag: str) -> list[FlowRun]:
     which = FlowRunFilter(
         tags=FlowRunFilterTags(all_=[tag]), state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_GOING))
     )
-    return client.read_flow_runs(flow_run_filter=which, limit=200)
+    return client.read_flow_runs(flow_run_filter=which, limit=_PAGE)
