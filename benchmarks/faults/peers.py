@@ -126,7 +126,7 @@ if __name__ == "__main__":
         libE({{"sim_f": sim, "in": ["x"], "out": [("f", float)]}},
              {{"gen_f": latin_hypercube_sample, "out": [("x", float, (2,))],
               "user": {{"gen_batch_size": 10, "lb": np.array([-5.0, -5.0]), "ub": np.array([5.0, 5.0])}}}},
-             {{"sim_max": left}}, add_unique_random_streams({{}}, 4, seed=1),
+             {{"sim_max": left}}, add_unique_random_streams({{}}, 4),
              libE_specs={{"nworkers": 3, "comms": "local", "save_every_k_sims": 1, "disable_log_files": True}}, H0=H0)
 """
 

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -79,13 +80,15 @@ def watch(command: list[str], folder: Path) -> list[tuple[float, int, float]]:
     return [sample for sample in samples if sample[2]]
 
 
-def resume(command: list[str], folder: Path, trials: int) -> float:
-    """Seconds from the command to the first new trial."""
+def resume(command: list[str], folder: Path, trials: int) -> tuple[float, float]:
+    """Seconds from the command to the first new trial, and of CPU for all of it, 100 new trials included."""
     (folder / "first").unlink(missing_ok=True)
-    begin = time.time()
+    begin, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     extended = [*command, "--set", f"budget.trials={trials + 100}"]
     subprocess.run(extended, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return (folder / "first").stat().st_mtime - begin
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return (folder / "first").stat().st_mtime - begin, cpu
 
 
 def durability(folder: Path) -> dict[int, float]:
@@ -119,7 +122,8 @@ def main() -> None:
                 if len(inside) > 1 and inside[-1][1] > inside[0][1]:
                     cost = 1e6 * (inside[-1][0] - inside[0][0]) / (inside[-1][1] - inside[0][1])
                     print(f"  {20 * part:3}-{20 * part + 20} %: {cost:6.0f} us/trial, {inside[-1][2]:6.1f} MB")
-            print(f"  resumed: {resume(command, folder, trials):.2f} s to the first new trial")
+            seconds, cpu = resume(command, folder, trials)
+            print(f"  resumed: {seconds:.2f} s to the first new trial, {cpu:.2f} s of CPU in all", flush=True)
     with tempfile.TemporaryDirectory() as name:
         for size, cost in durability(Path(name)).items():
             print(f"outcomes written {size} at a time: {cost:.0f} us/trial")

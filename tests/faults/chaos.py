@@ -48,7 +48,7 @@ from prefect_simopt.trial import Status
 
 SIMOPT = str(Path(sys.executable).with_name("simopt"))
 MARK = "SIMOPT_CHAOS"
-PATIENCE = 120.0  # seconds that nothing here takes, however busy the machine is
+PATIENCE = 400.0  # seconds that nothing here takes, however busy the machine is
 FAULTS = ("lost", "again", "differing", "left", "stuck", "unsound")
 GENTLE = ("flow", "group", "SIGTERM", "SIGINT")
 """Kills that no simulator's process is hit by."""
