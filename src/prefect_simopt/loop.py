@@ -86,12 +86,13 @@ class Search:
         self.space = self.spec.make_space()
         self.scale = Scale(self.spec.objectives, self.spec.constraints)
         self.progress = Progress(self.spec.budget.trials, Ranking(self.scale))
+        engine = ENGINES.get(self.spec.optimizer.type)  # none of its own for `auto`
         self.optimizer: Optimizer = make_optimizer(
             self.spec.optimizer,
             self.space,
             seed=self.spec.seed,
             objectives=len(self.spec.objectives),
-            batch=GENERATION if ENGINES[self.spec.optimizer.type].adaptive else self.spec.budget.trials,
+            batch=GENERATION if engine is None or engine.adaptive else self.spec.budget.trials,
         )
         self._evaluation = Evaluation(
             self.spec.compute, self.compute, self.batch_rows, self.record.attempted, self.stop
