@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -89,7 +90,7 @@ async def _warning(core: Any, thing: Any) -> str:
 
 
 async def _remove(run: str) -> bool:
-    from kubernetes_asyncio.client import BatchV1Api
+    from kubernetes_asyncio.client import ApiException, BatchV1Api, CoreV1Api
 
     api = await _client()
     try:
@@ -97,8 +98,12 @@ async def _remove(run: str) -> bool:
         jobs = (await batch.list_job_for_all_namespaces(label_selector=f"{_LABEL}={run}")).items
         for job in jobs:
             await batch.delete_namespaced_job(
-                job.metadata.name, job.metadata.namespace, propagation_policy="Background", grace_period_seconds=5
+                job.metadata.name, job.metadata.namespace, propagation_policy="Background"
             )
+            with suppress(ApiException):  # otherwise they have their own time to end, half a minute
+                await CoreV1Api(api).delete_collection_namespaced_pod(
+                    job.metadata.namespace, label_selector=f"{_LABEL}={run}", grace_period_seconds=2
+                )
         return bool(jobs)
     finally:
         await api.close()
