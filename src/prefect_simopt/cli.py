@@ -9,8 +9,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,14 +24,9 @@ __all__ = ["console", "main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    with terminable() as interrupted:
+    with terminable() as interrupted, _log_on_stderr():
         try:
             arguments = _parser().parse_args(argv)
-            handler = logging.StreamHandler()
-            handler.setFormatter(logging.Formatter("simopt: %(message)s"))
-            logger = logging.getLogger("prefect_simopt")
-            logger.handlers = [handler]
-            logger.setLevel(logging.INFO)
             return int(arguments.command(arguments))
         except StudyInterrupted as error:
             return _fail(error, INTERRUPTED)
@@ -47,6 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not interrupted.is_set():
                 raise
             return _interrupted()
+
+
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("simopt: %(message)s"))
+    logger = logging.getLogger("prefect_simopt")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def console() -> None:

@@ -337,7 +337,8 @@ class LocalCompute:
             self._add_worker(worker.place)
 
     def _recover(self, worker: Worker, ended: list[Batch]) -> None:
-        assert self._location is not None  # noqa: S101
+        if self._location is None:  # it was killed before it could be given anything
+            return
         recover(worker.batches, self._location)
         for batch in reversed(worker.batches):
             if batch.calls:
