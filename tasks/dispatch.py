@@ -25,7 +25,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
-from prefect_simopt.assignment import Assignment
+from prefect_simopt.assignment import FOLDER, Assignment
 from prefect_simopt.compute_config import WorkPoolComputeConfig, quantity
 from prefect_simopt.errors import ComputeError, SimoptError, StoreError
 from prefect_simopt.outcomes import OutcomeSink, find_outcomes
@@ -124,6 +124,7 @@ class WorkPool:
         with get_client(sync_client=True) as client:
             if left := sweep(client, self._tag, patience=STOP_SECONDS):
                 self._logger.info("ended %d flow runs that an earlier run of this study had left", left)
+        self._storage.delete([f"{FOLDER}/{name}" for name in self._storage.names(FOLDER)])
         self._thread.start()
 
     def submit(self, runs: Sequence[Run]) -> "Future[list[Outcome]]":

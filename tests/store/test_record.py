@@ -96,7 +96,7 @@ def test_a_finished_study_opens_with_nothing_left(location: StudyLocation) -> No
         ({"space": [{"name": "x", "type": "float", "low": 0, "high": 5}]}, "space was"),
         ({"trials": 8}, "budget.trials was 16 and is 8"),
         ({"replicates": 3}, "replicates was 1 and is 3"),
-        ({"optimizer": "ga"}, "optimizer.type was 'pso' and is 'ga'"),
+        ({"optimizer": "ga"}, "optimizer.type was 'auto' and is 'ga'"),
     ],
 )
 def test_another_question_is_refused_and_nothing_written(location: StudyLocation, changes, named) -> None:
