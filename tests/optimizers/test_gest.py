@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-
-pytest.importorskip("gest_api", reason="needs the extra gest")
-
 from gest_api.vocs import VOCS
 
 from prefect_simopt.optimizers import make_optimizer
