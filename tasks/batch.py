@@ -1,7 +1,6 @@
 """What the flow `evaluate` does in a pod: one batch, with its lines and its progress shown in Prefect."""
 
 import threading
-from contextvars import copy_context
 from typing import Any
 from uuid import UUID
 
@@ -18,13 +17,12 @@ from prefect_simopt.blocks.resolve import store_options
 from prefect_simopt.errors import SimoptError, SimulatorError
 from prefect_simopt.remote import evaluate_batch
 from prefect_simopt.storage import StudyLocation
-from prefect_simopt.tasks.pace import Pace
+from prefect_simopt.tasks.pace import Logger, PrintedLines
 
 __all__ = ["UNUSABLE", "run_batch"]
 
 UNUSABLE = "SimulatorBroken"
 """Name of the state of a flow run whose simulator cannot be started: another try would not help."""
-_LINES = 20.0  # a second
 _PERIOD = 5.0  # seconds between two updates of the progress
 
 
@@ -54,24 +52,14 @@ def run_batch(study: str, batch: str, block: str | None) -> State[Any]:
     return Completed(message=counts)
 
 
-class _Teller:
+class _Teller(PrintedLines):
     """Puts what simulators print into the flow run's log, and how far they are into an artifact."""
 
-    def __init__(self, logger: Any) -> None:
-        self._logger, self._lines = logger, Pace(_LINES)
-        self._lock, self._ended = threading.Lock(), threading.Event()
-        self._context = copy_context()
+    def __init__(self, logger: Logger) -> None:
+        super().__init__(logger)
+        self._ended = threading.Event()
         self._fraction: tuple[int, float] | None = None
         self._thread: threading.Thread | None = None
-
-    def log(self, trial: int, line: str) -> None:
-        """A simulator printed a line; all of them are kept with the trial, and some a second shown."""
-        with self._lock:
-            if not self._lines.allows():
-                return
-            also = self._lines.missed()
-        more = f" ({also} lines before it are left out here)" if also else ""
-        self._context.copy().run(self._logger.info, "trial %d: %s%s", trial, line.rstrip()[:2000], more)
 
     def progress(self, trial: int, fraction: float) -> None:
         """A simulator said how far it is."""

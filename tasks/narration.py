@@ -1,27 +1,22 @@
 """What a person reads while a study runs: lines in the flow run's log, and events that automations can act on."""
 
-import logging
-import threading
 from collections.abc import Mapping
-from contextvars import copy_context
 from typing import Any
 
 from prefect.events import emit_event
 
 from prefect_simopt.loop import Progress
 from prefect_simopt.spec import StudySpec
-from prefect_simopt.tasks.pace import Pace
+from prefect_simopt.tasks.pace import Logger, Pace, PrintedLines
 from prefect_simopt.trial import Status, Trial
 
 __all__ = ["Narrator"]
 
 _LINE_SECONDS = 2.0  # between two lines on generations, or on failures
-_LINES, _EVENTS = 20.0, 5.0  # a second: of what simulators print, and events of each kind
-
-Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+_EVENTS = 5.0  # a second, of each kind
 
 
-class Narrator:
+class Narrator(PrintedLines):
     """Watches a search and its simulators, and tells of them.
 
     Args:
@@ -30,15 +25,14 @@ class Narrator:
     """
 
     def __init__(self, spec: StudySpec, logger: Logger) -> None:
-        self._spec, self._logger = spec, logger
+        super().__init__(logger)
+        self._spec = spec
         self._resource = {
             "prefect.resource.id": f"simopt.study.{spec.name}",
             "prefect.resource.name": spec.name,
         }
         self._generations, self._failures = Pace(1 / _LINE_SECONDS), Pace(1 / _LINE_SECONDS)
-        self._lines = Pace(_LINES)
         self._generation_events, self._failure_events = Pace(_EVENTS), Pace(_EVENTS)
-        self._lock, self._context = threading.Lock(), copy_context()
 
     def started(self, store: str, workers: int, *, created: bool) -> None:
         """The study is open at the address `store`, and its simulators have started."""
@@ -83,16 +77,6 @@ class Narrator:
         """The study has ended, one way or another."""
         facts = {key: summary[key] for key in ("state", "trials", "best", "generations", "seconds", "fingerprint")}
         self._emit("study.completed", {**facts, "because": ending})
-
-    def log(self, trial: int, line: str) -> None:
-        """A simulator printed a line; all of them are kept with the trial, and some a second shown."""
-        with self._lock:
-            if not self._lines.allows():
-                return
-            also = self._lines.missed()
-        more = f" ({also} lines before it are left out here)" if also else ""
-        # Prefect sends a line to the server that the context names, and this may be any thread.
-        self._context.copy().run(self._logger.info, "trial %d: %s%s", trial, line.rstrip()[:2000], more)
 
     def _emit(self, event: str, payload: dict[str, Any]) -> None:
         emit_event(f"simopt.{event}", resource=self._resource, payload=payload)

@@ -1,8 +1,15 @@
 """Lines and events at a rate that people and Prefect's server can bear."""
 
+import logging
+import threading
 import time
+from contextvars import copy_context
 
-__all__ = ["Pace"]
+__all__ = ["Logger", "Pace", "PrintedLines"]
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+_LINES = 20.0  # a second: of what simulators print
+_LONGEST = 2000  # characters of a line
 
 
 class Pace:
@@ -34,3 +41,25 @@ class Pace:
         """How many were not let through since the last call."""
         skipped, self.skipped = self.skipped, 0
         return skipped
+
+
+class PrintedLines:
+    """Shows what simulators print in a flow run's log: some lines a second; all of them are kept with the trial.
+
+    Args:
+        logger: of the flow run; its context is the one of the thread that creates this.
+    """
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger, self._lines = logger, Pace(_LINES)
+        self._lock, self._context = threading.Lock(), copy_context()
+
+    def log(self, trial: int, line: str) -> None:
+        """A simulator printed a line; called from any thread."""
+        with self._lock:
+            if not self._lines.allows():
+                return
+            also = self._lines.missed()
+        more = f" ({also} lines before it are left out here)" if also else ""
+        # Prefect sends a line to the run that the context names.
+        self._context.copy().run(self._logger.info, "trial %d: %s%s", trial, line.rstrip()[:_LONGEST], more)
