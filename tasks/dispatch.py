@@ -63,10 +63,12 @@ class WorkPool:
 
     Attributes:
         workers: batches at the same time.
+        needs_task_run: a batch's flow run is to be part of the task run that it is submitted in.
     """
 
     batch_seconds = 90.0
     fill_batches = True
+    needs_task_run = True
 
     def __init__(
         self,
@@ -216,6 +218,7 @@ class WorkPool:
             child.key = Assignment(
                 self._plan.document, self._plan.names, self._plan.required, self._plan.info.identity, self._code,
                 self._config.timeout, self._capacity, self._token, runs,
+                self._plan.conditional,
             ).write(self._storage)  # fmt: skip
         child.memory = self._memory
         tags = ["simopt", self._tag, *([f"{PARENT}{parent}"] if (parent := flow_run.id) else [])]

@@ -3,6 +3,9 @@
 A task run costs Prefect about 3 ms in the flow's process and 5 to 18 ms in its server. So a task run that began with a
 short batch goes on with the batches that follow, of later generations too, until it holds about a second of work:
 tracking costs the same share of the time however short a trial is. A batch of long trials is a task run of its own.
+
+Simulators do not wait for Prefect: a batch is given to the compute at once, and its task run, which takes a tenth of a
+second to begin, follows it. A compute that starts flow runs of its own needs the task run first, as their parent.
 """
 
 import contextvars
@@ -22,7 +25,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.runtime import task_run
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from prefect_simopt.compute import Compute
 from prefect_simopt.trial import Outcome, Run, Status
@@ -33,9 +36,6 @@ TASK_SECONDS = 1.0  # work that a task run holds
 TASK_RATE = 10.0  # task runs a second: at twice as many Prefect's recorder falls behind, and then drops some
 BURST = 200  # task runs that may be ahead of that rate
 OUTSTANDING = 500  # task runs at once: many more and the server's event queue drops some
-SPARE_BELOW = (
-    2.0  # seconds: batches shorter than this have one task run more than workers, so that none waits for Prefect
-)
 
 
 class _Quiet(logging.Filter):
@@ -55,11 +55,14 @@ class Batch:
     Attributes:
         runs: what is to be evaluated.
         outcomes: resolves to what came of it.
+        ahead: whether it is evaluated without waiting for a task run.
+        taken: whether a task run has it.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Run], outcomes: "Future[list[Outcome]] | None" = None) -> None:
         self.runs = runs
-        self.outcomes: Future[list[Outcome]] = Future()
+        self.ahead, self.taken = outcomes is not None, False
+        self.outcomes: Future[list[Outcome]] = Future() if outcomes is None else outcomes
 
 
 class _Tally:
@@ -91,6 +94,8 @@ class _Tally:
         """Failed when all runs failed: so that a long trial that failed is seen at a glance."""
         if self.failed and not self.complete:
             return Failed(message=f"{self.failed} failed; {self.message}")
+        if not self.complete:
+            return Cancelled(message="stopped before a trial had ended")
         counts = f"{self.complete} complete" + (f", {self.failed} failed; {self.message}" if self.failed else "")
         return Completed(message=counts)
 
@@ -114,7 +119,7 @@ def evaluate(batch: Batch, compute: "TrackedCompute") -> State[Any]:
         compute: where batches come from and go to.
 
     Returns:
-        Completed with the counts as its message; Failed when every run failed.
+        Completed with the counts as its message; Failed when every run failed; Cancelled when none had ended.
     """
     tally = compute.work(batch)
     if (context := TaskRunContext.get()) is not None:
@@ -145,7 +150,7 @@ class TrackedCompute:
         self.started = 0
         self._one_batch = trials_per_task != "auto"
         self._opened = time.monotonic()
-        self._seconds = 0.0  # mean of a batch
+        self._ahead = not getattr(compute, "needs_task_run", False)
         self._queue: deque[Batch] = deque()
         self._active: set[PrefectFuture[Any]] = set()
         self._working = 0
@@ -162,11 +167,14 @@ class TrackedCompute:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            with self._changed:
+                self._queue.clear()
         self.close()
 
     def submit(self, runs: Sequence[Run]) -> Future[list[Outcome]]:
         """Start a batch; returns at once."""
-        batch = Batch(runs)
+        batch = Batch(runs, self.compute.submit(runs) if self._ahead else None)
         with self._changed:
             self._queue.append(batch)
             self._changed.notify_all()
@@ -175,14 +183,15 @@ class TrackedCompute:
     def cancel(self, grace: float = 5.0) -> None:
         """Start nothing more and give running simulators `grace` seconds."""
         with self._changed:
-            waiting = list(self._queue)
-            self._queue.clear()
+            waiting = [batch for batch in self._queue if not batch.ahead]
+            for batch in waiting:
+                self._queue.remove(batch)
         self.compute.cancel(grace)
         for batch in waiting:
             batch.outcomes.set_result([])
 
     def close(self) -> None:
-        """Wait until all task runs have ended; there are no batches left by then."""
+        """Wait until every batch has been in a task run, and all task runs have ended."""
         with self._changed:
             self._finished = True
             self._changed.notify_all()
@@ -206,48 +215,60 @@ class TrackedCompute:
         return tally
 
     def _evaluate(self, batch: Batch) -> list[Outcome]:
-        begun = time.monotonic()
+        batch.taken = True
+        if batch.ahead:
+            return batch.outcomes.result()
         try:
             outcomes = self.compute.submit(batch.runs).result()
         except BaseException as error:
             batch.outcomes.set_exception(error)
             raise
-        took = time.monotonic() - begun
-        self._seconds = 0.8 * self._seconds + 0.2 * took if self._seconds else took
         batch.outcomes.set_result(outcomes)
         return outcomes
 
     def _next(self, end: float) -> Batch | None:
         """The next batch of a task run that is to end at `end`, waiting for it; None when it should end."""
         with self._changed:
-            while self._goes_on() and (left := end - time.monotonic()) > 0:
-                if self._queue:
-                    return self._queue.popleft()
-                self._changed.wait(left)
+            while self._goes_on() and (self._finished or time.monotonic() < end):
+                if batch := self._pop():
+                    return batch
+                if self._finished:
+                    break
+                self._changed.wait(end - time.monotonic())
+        return None
+
+    def _pop(self) -> Batch | None:
+        """The next batch; one that was cancelled before it began needs no task run."""
+        while self._queue:
+            batch = self._queue.popleft()
+            done = batch.ahead and batch.outcomes.done()
+            if not done or batch.outcomes.exception() is not None or batch.outcomes.result():
+                return batch
         return None
 
     def _goes_on(self) -> bool:
         """Whether a task run may take another batch."""
         ahead = self.started > BURST + TASK_RATE * (time.monotonic() - self._opened)
-        return not self._finished and (ahead or not self._one_batch)
+        return ahead or not self._one_batch
 
     def _limit(self) -> int:
         """Task runs at the same time."""
-        spare = 0.0 < self._seconds < SPARE_BELOW
-        return min(self.workers + spare, OUTSTANDING)
+        return min(self.workers, OUTSTANDING)
 
     def _start(self) -> None:
         """Start task runs as long as there is work for them: what the starter's thread does."""
         while True:
             with self._changed:
-                while not self._finished and not (self._queue and self._working < self._limit()):
+                while not (self._queue and self._working < self._limit()):
+                    if self._finished and not self._queue:
+                        return
                     self._changed.wait()
-                if self._finished:
-                    return
                 room = self._limit() - self._working
-                batches = [self._queue.popleft() for _ in range(min(room, len(self._queue)))]
+                batches = [batch for _ in range(room) if (batch := self._pop()) is not None]
                 self._working += len(batches)
                 self.started += len(batches)
+            if not batches:
+                continue
             try:
                 futures = evaluate.map(batches, compute=unmapped(self))
             except Exception as error:  # noqa: BLE001 - whatever ails Prefect, the search goes on
@@ -267,5 +288,5 @@ class TrackedCompute:
 
     def _untracked(self, batch: Batch) -> None:
         """Evaluate a batch whose task run ended before it began."""
-        if not batch.outcomes.done():
+        if not batch.taken:
             self.work(batch)

@@ -34,6 +34,8 @@ class Threads:
     def _simulate(self, runs):
         if self.breaks:
             raise StoreError("the store is full")
+        if self.stopped.is_set():
+            return []
         with self.lock:
             self.running += 1
             self.most = max(self.most, self.running)
