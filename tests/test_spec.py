@@ -60,13 +60,15 @@ def test_shorthands():
         ("optimizer=random", lambda s: s.optimizer.type == "random"),
         ("store=elsewhere", lambda s: s.store.url == "elsewhere"),
         ("objectives[0].target=null", lambda s: s.objectives[0].target is None),
+        ("space.0.high=299", lambda s: s.space[0].high == 299),
+        ("space.t1.high=299", lambda s: s.space[0].high == 299),
     ],
 )
 def test_overrides(assignment, read):
     assert read(make_spec(override(WHOLE, [assignment])))
 
 
-@pytest.mark.parametrize("assignment", ["budget", "=3", "space[9].low=1", "name.x=1", "space.low=1"])
+@pytest.mark.parametrize("assignment", ["budget", "=3", "space[9].low=1", "name.x=1", "space.low=1", "name[0]=1"])
 def test_an_override_that_leads_nowhere_is_refused(assignment):
     with pytest.raises(SpecError, match="--set"):
         override(WHOLE, [assignment])

@@ -133,6 +133,8 @@ def _check_size(document: Any) -> None:
 def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """The document with `a.b[0].c=value` assignments carried out; values are YAML.
 
+    An entry of a list may be named too: `space.x.high=2`.
+
     Raises:
         SpecError: an assignment without `=`, or a path that leads through something that is no mapping or list.
     """
@@ -150,18 +152,32 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
         target: Any = changed
         for key, following in zip(keys, [*keys[1:], None], strict=True):
             last = following is None
-            if isinstance(key, int):
-                if not isinstance(target, list) or key >= len(target):
-                    raise SpecError([Problem(path, f"there is no entry [{key}] to set")], "--set")
-            elif not isinstance(target, dict):
-                raise SpecError([Problem(path, f"{key!r} is not inside a mapping")], "--set")
-            elif not last and target.get(key) is None:
+            place = _entry(target, key) if isinstance(target, list) else key
+            if isinstance(target, list) and place is None:
+                raise SpecError([Problem(path, f"there is no entry {key!r}; {_entries(target)}")], "--set")
+            if not isinstance(target, list) and (not isinstance(target, dict) or isinstance(key, int)):
+                raise SpecError([Problem(path, f"{key!r} leads nowhere: what is before it is no mapping")], "--set")
+            if isinstance(target, dict) and not last and target.get(key) is None:
                 target[key] = {}
             if last:
-                target[key] = _parse(text, f"--set {path}")
+                target[place] = _parse(text, f"--set {path}")
             else:
-                target = target[key]
+                target = target[place]
     return changed
+
+
+def _entry(entries: Sequence[Any], key: int | str) -> int | None:
+    """Place of the entry that a number or a name stands for."""
+    if isinstance(key, int) or key.isdecimal():
+        return int(key) if int(key) < len(entries) else None
+    names = [each.get("name", each.get("metric")) if isinstance(each, dict) else None for each in entries]
+    return names.index(key) if key in names else None
+
+
+def _entries(entries: Sequence[Any]) -> str:
+    names = [str(each["name"]) for each in entries if isinstance(each, dict) and "name" in each]
+    there = f"there are [0] to [{len(entries) - 1}]" if entries else "the list is empty"
+    return there + (f", by name {', '.join(names[:20])}" if names else "")
 
 
 def make_spec(document: Mapping[str, Any], source: str = "", directory: str | Path | None = None) -> StudySpec:

@@ -38,7 +38,7 @@ class PythonSimulator(_Config):
 
     type: Literal["python"] = "python"
     entrypoint: str = Field(
-        description="`module:function` or `path/to/file.py:function`, relative to the study file.",
+        description="`module:function` or `path/to/file.py:function`, relative to the study file (or to `directory`).",
         examples=["prefect_simopt.simulators.coating:simulate"],
         max_length=1000,
     )
@@ -104,7 +104,7 @@ class FieldSource(_Config):
     """A file that a program leaves behind, read as an array: .npy, .npz, .csv, .h5/.hdf5 or .zarr."""
 
     name: str = Field(
-        description="Name of the field: letters, digits, dashes and underscores.",
+        description="Name of the field: letters a to z and A to Z, digits, dashes and underscores.",
         pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}$",
     )
     file: str = Field(description="File in the trial's directory.")
@@ -144,11 +144,11 @@ class _Program(_Config):
     )
     files: list[str] = Field(
         default_factory=list,
-        description="Files and folders copied into every trial's directory, relative to the study file.",
+        description="Files and folders for every trial's directory, relative to the study file (or to `directory`).",
     )
     templates: dict[str, str] = Field(
         default_factory=dict,
-        description="Rendered input files: target name to Jinja2 source, relative to the study file.",
+        description="Rendered inputs: target name to Jinja2 source, relative to the study file (or to `directory`).",
     )
     environment: dict[str, str] = Field(
         default_factory=dict, description="Environment variables of the program. No secrets here."
