@@ -5,6 +5,7 @@ import re
 import threading
 from bisect import insort
 from collections.abc import Iterator
+from itertools import compress
 from typing import Any
 from uuid import UUID
 
@@ -158,8 +159,10 @@ def _ended(study: Study, spec: StudySpec) -> Iterator[Trial]:
     sources = [f"metric.{name}" if f"metric.{name}" in frame else name for name in spec.metrics]
     status = frame["trial.status" if "trial.status" in frame else "status"]
     columns = [frame[name].tolist() for name in (*names, *sources)]
-    for number, state, *values in zip(frame.index.tolist(), status, *columns, strict=True):
-        point, metrics = dict(zip(names, values, strict=False)), values[len(names) :]
+    there = frame[names].notna().to_numpy().tolist()
+    for number, state, has, *values in zip(frame.index.tolist(), status, there, *columns, strict=True):
+        point = dict(compress(zip(names, values, strict=False), has))
+        metrics = values[len(names) :]
         if state == "complete":
             yield Trial(number, point, Status.COMPLETE, dict(zip(spec.metrics, metrics, strict=True)))
         elif state == "failed":

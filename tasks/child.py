@@ -24,6 +24,7 @@ class Plan:
         archive: its files.
         names: the space's parameters.
         required: metrics without which a run has failed.
+        conditional: those of the parameters that some runs do not have, and whether they are numbers.
         sidecar: makes the job variables of pods in which the simulator has a container of its own, given its memory.
     """
 
@@ -32,6 +33,7 @@ class Plan:
     archive: bytes
     names: Sequence[str]
     required: Sequence[str]
+    conditional: Mapping[str, bool]
     sidecar: Callable[[str | None], dict[str, Any]] | None = None
 
 

@@ -41,13 +41,14 @@ def planner(spec: StudySpec) -> Callable[[Pool], Plan]:
             if pool.kind != "kubernetes":
                 message = f"a container simulator needs a pool of type kubernetes; {pool.name} is of type {pool.kind}"
                 raise SpecError([Problem("compute.pool", message)])
-            info = SimulatorInfo(check_container(described, names))
-            return Plan(info, document, archive, names, spec.metrics, sidecar(spec.simulator, spec.compute, pool))
+            info = SimulatorInfo(check_container(described, names, spec.conditional))
+            beside = sidecar(spec.simulator, spec.compute, pool)
+            return Plan(info, document, archive, names, spec.metrics, spec.conditional, beside)
         compute = local_compute(spec, workers=1)
         try:
             info = compute.start()
         finally:
             compute.close()
-        return Plan(info, document, archive, names, spec.metrics)
+        return Plan(info, document, archive, names, spec.metrics, spec.conditional)
 
     return plan

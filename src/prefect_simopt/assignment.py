@@ -5,7 +5,7 @@ It holds no credentials: whoever reads it has reached the store already.
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import orjson
@@ -33,6 +33,7 @@ class Assignment:
         capacity: trials that the study has room for.
         token: of the study's writer.
         runs: what is to be run.
+        conditional: those of the parameters that some runs do not have, and whether they are numbers.
     """
 
     simulator: Mapping[str, Any]
@@ -44,6 +45,7 @@ class Assignment:
     capacity: int
     token: str
     runs: Sequence[Run]
+    conditional: Mapping[str, bool] = field(default_factory=dict)
 
     def write(self, storage: Storage) -> str:
         """Write it, and return its key.

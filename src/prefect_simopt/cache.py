@@ -61,7 +61,7 @@ class Cache:
         )
 
     def _key(self, parameters: Mapping[str, Any], seed: int) -> Hashable:
-        return (seed, *(parameters[name] for name, _ in self._kinds))
+        return (seed, *(parameters.get(name) for name, _ in self._kinds))  # None where it is not there
 
     def _load(self) -> None:
         """Index the studies of the store that ran the same simulator over the same parameters."""
@@ -82,12 +82,11 @@ class Cache:
         space = spec.make_space()
         if spec.replicates > 1 or _kinds(space) != self._kinds:
             return
-        order = [(space.names.index(each), space.parameters[space.names.index(each)]) for each, _ in self._kinds]
         required = set(self._spec.metrics)
         for number, stored, seed, metrics in study.results():
             if required <= metrics.keys():
-                values = (parameter.from_number(stored[i]) for i, parameter in order)
-                self._found.setdefault((seed, *values), _Source(name, number, metrics))
+                key = self._key(space.from_numbers(stored), seed)
+                self._found.setdefault(key, _Source(name, number, metrics))
         self._studies[name] = study
 
     def _copied_fields(self, source: "_Source", trial: int) -> dict[str, str]:

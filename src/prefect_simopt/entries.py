@@ -128,9 +128,7 @@ def trial_of(entry: Entry, space: Space, numbers: Iterable[float], seed: int) ->
     generated = entry["generated"]
     return Trial(
         number=number_of(entry),
-        parameters={
-            each.name: each.from_number(number) for each, number in zip(space.parameters, numbers, strict=True)
-        },
+        parameters=space.from_numbers(numbers),
         status=Status[generated["status"].upper()],
         metrics=generated.get("metrics", {}),
         fields=generated.get("fields", {}),

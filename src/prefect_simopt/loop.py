@@ -319,7 +319,9 @@ class Search:
             return known
         ids, x = self.optimizer.ask(recorded.wanted)
         points = self.space.decode(x)
-        if ids.tolist() != list(recorded.trials) or not np.array_equal(self._numbers(points), recorded.parameters):
+        if ids.tolist() != list(recorded.trials) or not np.array_equal(
+            self._numbers(points), recorded.parameters, equal_nan=True
+        ):
             raise CorruptionError(
                 f"generation {recorded.number} cannot be replayed: the optimizer now asks for other points than the "
                 "ledger holds. Was the study written by another version? Run it anew with --new."

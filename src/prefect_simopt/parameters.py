@@ -18,6 +18,7 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StrictStr,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -26,13 +27,37 @@ from prefect_simopt.errors import Problem, SpecError
 from prefect_simopt.forms import MODEL, Tabs
 from prefect_simopt.problems import wrong_at
 
-__all__ = ["Categorical", "Choice", "Float", "Int", "Parameter", "cell_of"]
+__all__ = ["Categorical", "Choice", "Float", "Int", "Parameter", "When", "cell_of"]
 
 Array = npt.NDArray[np.float64]
 Choice = StrictBool | StrictInt | Annotated[float, Field(strict=True, allow_inf_nan=False)] | StrictStr
 """A value of a categorical parameter."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_LEVELS = 2**53  # beyond it, neighbouring integers are the same double
+
+
+def _listed(given: Any) -> Any:
+    """Conditions with a list of values for each parameter."""
+    if not isinstance(given, Mapping):
+        return given
+    if not given:
+        raise ValueError("must name a parameter and the values of it, such as {material: TiO2}; or leave `when` out")
+    listed = {name: list(each) if isinstance(each, list | tuple) else [each] for name, each in given.items()}
+    for name, values in listed.items():
+        for value in values:
+            if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
+                raise ValueError(f"{name!r} takes a value, or a list of values, of that parameter, not {value!r}")
+        if not values:
+            raise ValueError(f"{name!r} has no value: the parameter would never be there")
+    return listed
+
+
+When = Annotated[
+    dict[str, tuple[Choice, ...]],
+    BeforeValidator(_listed),
+    WithJsonSchema({"type": "object", "additionalProperties": True}),
+]
+"""Values of other parameters: a mapping of their names to a value, or to a list of values."""
 
 
 class _Parameter(BaseModel):
@@ -44,6 +69,10 @@ class _Parameter(BaseModel):
     name: str = Field(description="Keyword under which the simulator receives the value.", max_length=200)
     unit: str | None = Field(default=None, description="Unit for tables, pictures and stores, such as nm.")
     description: str | None = Field(default=None, description="What the parameter is.")
+    when: When | None = Field(
+        default=None,
+        description="There only where other parameters have one of these values, as in {material: TiO2}.",
+    )
 
     def __init__(self, *values: Any, **fields: Any) -> None:
         names = self._positional
@@ -70,6 +99,14 @@ class _Parameter(BaseModel):
     def encode(self, values: Sequence[Any] | npt.NDArray[Any]) -> Array:
         """Coordinates, shape (n,), that `decode` turns into `values`: exactly for discrete parameters."""
         raise NotImplementedError
+
+    def cells(self, x: Array) -> npt.NDArray[np.int64]:
+        """Which of the distinct values, counted from 0, the coordinates `x` of shape (n,) stand for."""
+        return cell_of(x, self.levels).astype(np.int64)
+
+    def middles(self, cells: npt.NDArray[np.int64]) -> Array:
+        """Coordinates, shape (n,), in the middle of the intervals that the distinct values `cells` own."""
+        return np.asarray((cells + 0.5) / self.levels)
 
     def check(self, value: Any) -> Any:
         """The value as the simulator gets it.
@@ -197,6 +234,14 @@ class Int(_Parameter):
             bottom, top = math.log(self.low - 0.5), math.log(self.high + 0.5)
             return np.clip((np.log(np.clip(given, self.low, self.high)) - bottom) / (top - bottom), 0.0, 1.0)
         return (np.clip(np.rint((given - self.low) / self.step), 0, self.levels - 1) + 0.5) / self.levels
+
+    def cells(self, x: Array) -> npt.NDArray[np.int64]:
+        """Which of the values, counted from 0, the coordinates `x` of shape (n,) stand for."""
+        return np.asarray(self.decode(x) - self.low, dtype=np.int64) if self.log else super().cells(x)
+
+    def middles(self, cells: npt.NDArray[np.int64]) -> Array:
+        """Coordinates, shape (n,), in the middle of the intervals that the values `cells` own."""
+        return self.encode(cells + self.low) if self.log else super().middles(cells)
 
     def from_number(self, number: float) -> Any:
         """The value of a stored number."""

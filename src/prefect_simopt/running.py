@@ -7,12 +7,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prefect_simopt.api import check_answer, resolved
 from prefect_simopt.console import DONE, FAILED, again, print_summary
-from prefect_simopt.errors import NoStudyError, Problem, SimoptError, SpecError, StudyInterrupted
+from prefect_simopt.errors import NoStudyError, SimoptError, SpecError, StudyInterrupted
 from prefect_simopt.loop import Ending
 from prefect_simopt.session import (
     StudyFinished,
@@ -147,7 +148,7 @@ def simulate_once(arguments: argparse.Namespace, spec: StudySpec) -> int:
 
 
 def _point(spec: StudySpec, assignments: list[str]) -> dict[str, Any]:
-    """The values of all parameters, checked against the space."""
+    """The values of all parameters that there are, checked against the space."""
     parameters = {parameter.name: parameter for parameter in spec.space}
     point: dict[str, Any] = {}
     for assignment in assignments:
@@ -156,13 +157,15 @@ def _point(spec: StudySpec, assignments: list[str]) -> dict[str, Any]:
             raise SpecError(
                 f"--param takes NAME=VALUE with a name of the space ({', '.join(parameters)}), not {assignment!r}"
             )
-        point[name] = parameters[name].check(parse_value(text, f"--param {name}"))
-    if missing := [name for name in parameters if name not in point]:
-        raise SpecError([Problem(f"--param {name}", "is missing: every parameter needs a value") for name in missing])
+        point[name] = parse_value(text, f"--param {name}")
     space = spec.make_space()
+    try:
+        point = space.check(point)
+    except SpecError as error:
+        raise SpecError([replace(each, path=f"--param {each.path}") for each in error.problems]) from None
     if space.violation(space.encode([point]))[0] > 0:
         raise SpecError(f"--param: the point violates a relation of the space ({'; '.join(spec.relations)})")
-    return {name: point[name] for name in parameters}
+    return point
 
 
 def _study(spec: StudySpec, options: Mapping[str, Any]) -> Study:

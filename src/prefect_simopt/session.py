@@ -119,6 +119,7 @@ def local_compute(
     return LocalCompute(
         spec.simulator,
         space_names=[parameter.name for parameter in spec.space],
+        conditional=spec.conditional,
         workers=workers or (available_workers() if wanted == "auto" else wanted),
         timeout=spec.compute.timeout,
         function=function,

@@ -7,6 +7,8 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from prefect_simopt.compute_config import ComputeConfig, LocalComputeConfig
+from prefect_simopt.conditions import Conditions
+from prefect_simopt.errors import SpecError
 from prefect_simopt.forms import MODEL
 from prefect_simopt.optimizers.config import AutoConfig, OptimizerConfig
 from prefect_simopt.problems import wrong_at
@@ -167,6 +169,10 @@ class StudySpec(_Config):
                 message = f"the name {parameter.name!r} is taken by space[{first[parameter.name]}]"
                 raise wrong_at(f"space[{i}].name", message)
             first[parameter.name] = i
+        try:
+            Conditions(self.space)
+        except SpecError as error:
+            raise wrong_at(error.problems[0].path, error.problems[0].message) from None
         names = numeric_names(self.space)
         for i, text in enumerate(self.relations):
             try:
@@ -189,6 +195,12 @@ class StudySpec(_Config):
     def make_space(self) -> Space:
         """The space with its parsed relations."""
         return Space(self.space, self.relations)
+
+    @property
+    def conditional(self) -> dict[str, bool]:
+        """Names of the parameters that some trials do not have, and whether they are numbers."""
+        numbers = numeric_names(self.space)
+        return {each.name: each.name in numbers for each in self.space if each.when}
 
     @property
     def metrics(self) -> list[str]:

@@ -139,7 +139,10 @@ class Study:
 
     @cached_property
     def trials(self) -> "pd.DataFrame":
-        """All trials that were asked for, by number: parameters, metrics, status and the rest of what is one value."""
+        """All trials that were asked for, by number: parameters, metrics, status and the rest of what is one value.
+
+        A parameter that a trial does not have is NaN, or None among texts.
+        """
         import pandas as pd
 
         asked = np.flatnonzero(self._column("generation") >= 0)
@@ -147,7 +150,7 @@ class Study:
         columns: dict[str, Any] = {
             each.name: numbers[:, i]
             if isinstance(each, Float)
-            else [each.from_number(number) for number in numbers[:, i].tolist()]
+            else [None if math.isnan(number) else each.from_number(number) for number in numbers[:, i].tolist()]
             for i, each in enumerate(self._space.parameters)
         }
         for i, metric in enumerate(self._view.metrics):
@@ -193,9 +196,7 @@ class Study:
         reason = int(self._column("reason")[number])
         return Trial(
             number=number,
-            parameters={
-                p.name: p.from_number(value) for p, value in zip(self._space.parameters, parameters, strict=True)
-            },
+            parameters=self._space.from_numbers(parameters),
             status=Status(int(self._column("status")[number])),
             metrics=self._named("metrics", number),
             fields=self.fields.digests(number),
@@ -259,7 +260,7 @@ class Study:
         ):
             document = [
                 number,
-                {p.name: p.from_number(value) for p, value in zip(self._space.parameters, parameters, strict=True)},
+                self._space.from_numbers(parameters),
                 {name: value for name, value in zip(names, metrics, strict=True) if not math.isnan(value)},
                 Status(status).name.lower(),
                 {name: digests[number, i].tobytes().hex() for i, name in enumerate(self._view.fields)

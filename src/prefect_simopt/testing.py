@@ -63,7 +63,13 @@ class SimulatorTests:
         """How each of the points comes out, the last one first."""
         spec = self.spec()
         names = [parameter.name for parameter in spec.space]
-        compute = LocalCompute(spec.simulator, space_names=names, workers=workers, required_metrics=spec.metrics)
+        compute = LocalCompute(
+            spec.simulator,
+            space_names=names,
+            conditional=spec.conditional,
+            workers=workers,
+            required_metrics=spec.metrics,
+        )
         try:
             info = compute.start()
             compute.attach(StudyLocation(str(folder)), len(self.points))
@@ -128,7 +134,10 @@ class OptimizerTests(ABC):
         ]
         mixed = [*real, {"name": "n", "type": "int", "low": 1, "high": 30},
                  {"name": "c", "type": "categorical", "choices": ["a", "b", "c"]}]  # fmt: skip
-        return [self._space(real), self._space(mixed), self._space(mixed, relations=["n + x <= 20"])]
+        some = [*mixed, {"name": "z", "low": 0, "high": 1, "when": {"c": ["a", "b"]}},
+                {"name": "k", "type": "int", "low": 1, "high": 9, "when": {"n": list(range(1, 20))}}]  # fmt: skip
+        related = self._space(mixed, relations=["n + x <= 20"])
+        return [self._space(real), self._space(mixed), related, self._space(some, relations=["k * z <= 4"])]
 
     @staticmethod
     def _space(parameters: list[dict[str, Any]], **more: Any) -> Space:

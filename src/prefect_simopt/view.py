@@ -196,7 +196,7 @@ class View:
             trials,
             {
                 "parameters": np.concatenate(
-                    [np.reshape(each["parameters"], (-1, len(self.spec.space))) for each in generated]
+                    [np.array(each["parameters"], dtype=float).reshape(-1, len(self.spec.space)) for each in generated]
                 ),
                 "seed": [seed for each in generated for seed in each["seeds"]],
                 "generation": np.repeat([number_of(entry) for entry in entries], sizes),

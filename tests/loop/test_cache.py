@@ -86,6 +86,27 @@ def test_what_differs_is_run(lab, changes, code):
     assert study.counts["cached"] == 0
 
 
+def test_what_is_not_there_is_part_of_what_must_be_equal(lab):
+    lab.write("""
+def simulate(x, n=7):
+    with open({log!r}, "a") as file:
+        file.write(f"{{x}} {{n}}\\n")
+    return x + n
+""")
+    steps = [{"name": "x", "low": 0, "high": 2, "step": 1}]
+    always = [*steps, {"name": "n", "type": "int", "low": 0, "high": 3}]
+    at_two = [*steps, {"name": "n", "type": "int", "low": 0, "high": 3, "when": {"x": 2}}]
+
+    def points(*given):
+        return {"type": "points", "points": list(given)}
+
+    first = points({"x": 0, "n": 0}, {"x": 1, "n": 0}, {"x": 2, "n": 0})
+    second = points({"x": 0}, {"x": 1}, {"x": 2, "n": 0})
+    assert lab.run("always", space=always, optimizer=first)[0] == 3
+    assert lab.run("at-two", space=at_two, optimizer=second)[0] == 2  # without n they are not the same
+    assert lab.run("again", space=at_two, optimizer=second)[0] == 0
+
+
 def test_a_seed_is_part_of_what_must_be_equal(lab):
     lab.write(SEEDED)
     lab.run("first")

@@ -30,8 +30,20 @@ SPACES = {
         [Float("a", 0, 1), Float("b", 0, 1), Int("k", 0, 5), Categorical("c", ["u", "v"])],
         relations=["a + b <= 0.3", "k >= 1", "a * k < 0.5"],
     ),
+    "conditional": Space(
+        [
+            Float("x", -5, 5, when={"kind": ["a", "b"]}), Categorical("kind", ["a", "b", "c"]),
+            Int("n", 1, 100, log=True, when={"kind": "b"}), Float("y", 0, 1, when={"n": list(range(5, 90))}),
+            Int("m", 0, 99, when={"kind": "c"}),
+        ],
+        relations=["x + y <= 4"],
+    ),
 }  # fmt: skip
 SMALL = Space([Int("i", 0, 4), Categorical("c", ["a", "b", "c"])], relations=["i <= 2"])  # 9 points
+SMALL_CONDITIONAL = Space(  # 9 points too
+    [Int("i", 0, 4, when={"c": ["a", "b"]}), Categorical("c", ["a", "b", "c"]), Int("j", 0, 2, when={"c": "c"})],
+    relations=["i <= 2"],
+)
 
 CHILD = """
 import sys
@@ -229,8 +241,9 @@ class OptimizerContract:
                 optimizer.tell(ids, np.arange(len(ids)))
 
     @pytest.mark.parametrize("told", [True, False])
-    def test_a_used_up_space_ends(self, told: bool) -> None:
-        optimizer = self.make(SMALL, batch=4)
+    @pytest.mark.parametrize("small", [SMALL, SMALL_CONDITIONAL], ids=["box", "conditional"])
+    def test_a_used_up_space_ends(self, small: Space, told: bool) -> None:
+        optimizer = self.make(small, batch=4)
         seen: list[bytes] = []
         for _ in range(8):
             ids, x = optimizer.ask(4)

@@ -27,6 +27,13 @@ NAMES = ["pso", "ga", "sa", "de", "cma", "random", "sobol", "lhs", "grid"]
 def spaces(draw: Any) -> Space:
     kinds = draw(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 6)), min_size=1, max_size=5))
     parameters = [kind(f"p{i}", n) for i, (kind, n) in enumerate(kinds)]
+    places = draw(st.permutations(range(len(parameters))))  # each may depend on those before it
+    for at, place in enumerate(places):
+        above = [parameters[each] for each in places[:at] if parameters[each].levels]
+        if above and draw(st.booleans()):
+            parent = draw(st.sampled_from(above))
+            values = [parent.decode(np.array([x])).tolist()[0] for x in draw(st.lists(st.floats(0, 1), min_size=1))]
+            parameters[place] = parameters[place].model_copy(update={"when": {parent.name: tuple(values)}})
     names = st.sampled_from([parameter.name for parameter in parameters])
     lines = draw(st.lists(st.sampled_from(RELATIONS), max_size=1))
     return Space(parameters, [line.format(a=draw(names), b=draw(names)) for line in lines])

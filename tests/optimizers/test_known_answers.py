@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prefect_simopt.optimizers import make_optimizer
-from prefect_simopt.space import Float, Int, Space
+from prefect_simopt.space import Categorical, Float, Int, Space
 
 Array = np.ndarray
 
@@ -57,7 +57,41 @@ def gear_train(a: int, b: int, c: int, d: int) -> tuple[float, list[float]]:
     return np.log10(1e-13 + (1 / 6.931 - a * b / (c * d)) ** 2), []
 
 
+MATERIALS = {"steel": (210e9, 7850.0), "aluminium": (70e9, 2700.0), "titanium": (114e9, 4430.0), "oak": (11e9, 720.0)}
+LOAD, LENGTH, THINNEST = 50e3, 3.0, 0.02  # newtons, metres, wall over diameter
+
+
+def column(
+    material: str, section: str, d: float = np.nan, wall: float = np.nan, side: float = np.nan, ribs: int = 0
+) -> tuple[float, list[float]]:
+    """The mass of a pinned column that does not buckle (Euler), of a round bar, a square one, or a tube (mm)."""
+    young, density = MATERIALS[material]
+    if section == "square":
+        area, inertia = (side / 1e3) ** 2, (side / 1e3) ** 4 / 12
+    else:
+        inner = max(d - 2 * wall, 0.0) if section == "tube" else 0.0
+        area, inertia = np.pi / 4 * (d**2 - inner**2) / 1e6, np.pi / 64 * (d**4 - inner**4) / 1e12
+    thin = [1 - wall / (THINNEST * d)] if section == "tube" else []  # or it crumples
+    return density * area * LENGTH + 0.3 * ribs, [1 - np.pi**2 * young * inertia / LENGTH**2 / LOAD, *thin]
+
+
+def lightest_column() -> float:
+    """A tube as thin as it may be of the material with the largest E / rho^2, as wide as it must be."""
+    young, density = max(MATERIALS.values(), key=lambda each: each[0] / each[1] ** 2)
+    hollow = 1 - 2 * THINNEST
+    d = (64 * LOAD * LENGTH**2 / (np.pi**3 * young * (1 - hollow**4))) ** 0.25
+    return float(density * LENGTH * np.pi / 4 * d**2 * (1 - hollow**2))
+
+
 DESIGNS = {
+    "column": Design(
+        Space([
+            Categorical("material", list(MATERIALS)), Categorical("section", ["round", "square", "tube"]),
+            Float("d", 5, 300, when={"section": ["round", "tube"]}), Float("wall", 0.5, 20, when={"section": "tube"}),
+            Float("side", 5, 300, when={"section": "square"}), Int("ribs", 0, 9, when={"section": "tube"}),
+        ]),
+        column, lightest_column(),
+    ),
     "welded beam": Design(
         Space([Float("h", 0.1, 2), Float("l", 0.1, 10), Float("t", 0.1, 10), Float("b", 0.1, 2)]), welded_beam, 1.724852
     ),
@@ -83,9 +117,9 @@ def found(name: str, design: Design, trials: int, seed: int) -> float:
     return best
 
 
-# Within so many percent of the published answer after 1600 trials, median of three seeds; random search is at 60, 114
-# and 48. Of the gear train the digits of the error: random search has 6.2.
-LIMITS = {"welded beam": 35.0, "pressure vessel": 10.0, "spring": 30.0}
+# Within so many percent of the published answer after 1600 trials, median of three seeds; random search is at 42, 60,
+# 114 and 48. Of the gear train the digits of the error: random search has 6.2.
+LIMITS = {"column": 10.0, "welded beam": 35.0, "pressure vessel": 10.0, "spring": 30.0}
 DIGITS = 7.0
 OPTIMIZERS = ["pso", "ga", "sa", "de", "cma", "nsga2"]
 
@@ -112,6 +146,7 @@ def test_finds_integers_whose_ratio_is_right_to_seven_digits(name: str) -> None:
 def test_the_published_answers_are_answers(problem: str) -> None:
     """The formulas, held to the designs of the literature."""
     design = {
+        "column": {"material": "oak", "section": "tube", "d": 153.8661, "wall": 3.077323, "ribs": 0},
         "welded beam": {"h": 0.205730, "l": 3.470489, "t": 9.036624, "b": 0.205730},
         "pressure vessel": {"shell": 13, "head": 7, "r": 42.0984456, "l": 176.6365958},
         "spring": {"d": 0.05168906, "coil": 0.35671773, "n": 11.2889661},

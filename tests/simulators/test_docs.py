@@ -1,4 +1,4 @@
-"""Every example of docs/simulators.md is complete, and runs."""
+"""Every example of docs/simulators.md and docs/study.md is complete, and runs."""
 
 import re
 from pathlib import Path
@@ -8,13 +8,14 @@ import pytest
 from prefect_simopt.specfile import load_spec
 from prefect_simopt.trial import Run, Status
 
-PAGE = Path(__file__).parents[2] / "docs" / "simulators.md"
+PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("simulators.md", "study.md")]
 
 
 def examples():
     """The files of each example: blocks up to and with a study.yaml, named by their first line."""
     files = {}
-    for block in re.findall(r"```[a-z]*\n(# [^\n]+\n.*?)```", PAGE.read_text(), re.DOTALL):
+    text = "".join(page.read_text() for page in PAGES)
+    for block in re.findall(r"```[a-z]*\n(# [^\n]+\n.*?)```", text, re.DOTALL):
         name = block.split("\n", 1)[0].removeprefix("# ")
         files[name] = block.split("\n", 1)[1]
         if name == "study.yaml":
@@ -29,7 +30,7 @@ def test_an_example_runs(place, files):
     spec = load_spec(place.path / "study.yaml")
     space = spec.make_space()
     required = [each.metric for each in [*spec.objectives, *spec.constraints]]
-    compute = place.start(spec.simulator, names=space.names, required_metrics=required)
+    compute = place.start(spec.simulator, names=space.names, conditional=spec.conditional, required_metrics=required)
     points = space.decode([[x] * space.dimensions for x in (0.2, 0.6)])
     outcomes = compute.submit([Run(row, point, seed=row, row=row) for row, point in enumerate(points)]).result(60)
     assert [outcome.status for outcome in outcomes] == [Status.COMPLETE] * 2, outcomes

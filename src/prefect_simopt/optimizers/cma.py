@@ -82,6 +82,9 @@ class CMA(Population):
         z = self._rng.standard_normal((n, len(scales)))
         return self._mean + self._sigma * (z * scales) @ vectors.T  # (38)-(40)
 
+    def _hidden(self, n: int) -> Array:
+        return np.repeat(self._mean[None, :], n, axis=0)  # which leaves the mean where it is
+
     def _factors(self) -> tuple[Array, Array]:
         """Square roots of the eigenvalues of the covariance, and its eigenvectors."""
         if self._factored is None or self._factored[0] is not self._covariance:

@@ -57,15 +57,12 @@ class Lattice:
         """Cell of each coordinate at the points `x` of shape (n, d); 0 for continuous coordinates."""
         cells = np.clip(np.floor(x * self.levels), 0, np.maximum(self.levels - 1, 0)).astype(np.int64)
         for i, parameter in self._logs:
-            cells[:, i] = parameter.decode(x[:, i]) - parameter.low
+            cells[:, i] = parameter.cells(x[:, i])
         return cells
 
     def coordinates(self, i: int, cells: Cells) -> Array:
         """The discrete coordinate i at the middle of its cells, both of shape (n,)."""
-        for log, parameter in self._logs:
-            if log == i:
-                return parameter.encode((cells + parameter.low).tolist())
-        return (cells + 0.5) / self.levels[i]  # type: ignore[no-any-return]
+        return self.space.parameters[i].middles(cells)
 
     def widths(self, x: Array) -> Array:
         """Width of the interval that each coordinate is in, shape (n, d); 0 for continuous coordinates."""

@@ -72,8 +72,8 @@ class QuadraticModel:
     from which those of a regression are chosen, and the last two generations, so neither memory nor cost grows.
 
     Args:
-        lattice: the coordinates; those that are not discrete are modelled, with the others as they are at the best
-            trial.
+        lattice: the coordinates; those that are not discrete, and are there at the best trial, are modelled, with the
+            others as they are at that trial.
         size: points of a generation.
 
     Attributes:
@@ -85,12 +85,13 @@ class QuadraticModel:
     )  # fmt: skip
 
     def __init__(self, lattice: Lattice, size: int) -> None:
-        self._modelled = ~lattice.discrete
-        self._n, self._d = len(self._modelled), int(self._modelled.sum())
+        self._space, self._continuous = lattice.space, ~lattice.discrete
+        self._n, self._d = len(self._continuous), int(self._continuous.sum())
+        always = [not parameter.when for parameter in lattice.space.parameters]
+        self._fewest = _coefficients(max(int((self._continuous & always).sum()), 1))[0]
         self._size, self._base = size, max(1.0, size / 8)
-        self._diagonal, full = 2 * self._d + 1, (self._d + 1) * (self._d + 2) // 2
-        self._full = full if full <= _MOST else 0
-        self._capacity = int(_GOOD * (self._full or self._diagonal)) + 2 * size
+        diagonal, full = _coefficients(self._d)
+        self._capacity = int(_GOOD * (full or diagonal)) + 2 * size
         self._fitted: tuple[bool, Quadratic | None] = (False, None)
         self.reset()
 
@@ -116,7 +117,7 @@ class QuadraticModel:
     @property
     def wanted(self) -> int:
         """Points that the model would like to have in the next generation."""
-        if self._d == 0 or self._rest > 0 or len(self._x) < _ENOUGH * self._diagonal:
+        if self._d == 0 or self._rest > 0 or len(self._x) < _ENOUGH * self._fewest:
             return 0
         return int(self._quota)
 
@@ -205,17 +206,22 @@ class QuadraticModel:
         if self._d == 0 or not len(self._x):
             return None
         ranked = order(self._values, self._violations)
-        center, d = self._x[ranked[0]], self._d
+        center = self._x[ranked[0]]
+        modelled = self._continuous & self._space.active(center[None, :])[0]
+        d = int(modelled.sum())
+        if d == 0:
+            return None
+        diagonal, most = _coefficients(d)
         usable = np.isfinite(self._values) & (self._violations == self._violations[ranked[0]])
         if d < self._n:
-            usable &= (self._x == center)[:, ~self._modelled].all(axis=1)
+            usable &= (self._x == center)[:, ~modelled].all(axis=1)
         rows = ranked[usable[ranked]]
-        if len(rows) < _ENOUGH * self._diagonal:
+        if len(rows) < _ENOUGH * diagonal:
             return None
-        full = bool(self._full) and len(rows) >= _ENOUGH * self._full
-        p = self._full if full else self._diagonal
+        full = bool(most) and len(rows) >= _ENOUGH * most
+        p = most if full else diagonal
         rows = rows[: int(_GOOD * p)]
-        away = (self._x[rows] - center)[:, self._modelled]
+        away = (self._x[rows] - center)[:, modelled]
         with np.errstate(over="ignore"):
             rise = self._values[rows] - self._values[rows[0]]
         top = away[: 2 * d]
@@ -250,9 +256,15 @@ class QuadraticModel:
         hessian[np.triu_indices(d) if full else np.diag_indices(d)] = coefficients[d + 1 :]
         eigenvalues, eigenvectors = np.linalg.eigh(hessian + hessian.T)
         return Quadratic(
-            self._modelled, center.copy(), metric * farthest, inverse / farthest, float(coefficients[0]),
+            modelled, center.copy(), metric * farthest, inverse / farthest, float(coefficients[0]),
             eigenvectors.T @ coefficients[1 : d + 1], eigenvalues, eigenvectors,
         )  # fmt: skip
+
+
+def _coefficients(d: int) -> tuple[int, int]:
+    """Numbers of coefficients of a diagonal and of a full quadratic in d parameters; 0 where that would be too many."""
+    full = (d + 1) * (d + 2) // 2
+    return 2 * d + 1, full if full <= _MOST else 0
 
 
 def _terms(z: Array, root: Array, *, full: bool) -> tuple[Array, Array]:

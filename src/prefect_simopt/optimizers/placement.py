@@ -3,6 +3,7 @@
 Every optimizer places its points here, so that all of them keep the same promises.
 """
 
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -27,7 +28,8 @@ _NUDGES = 24  # from a millionth of the range to all of it
 class Placement:
     """Keeps account of the points that are taken, and places new ones.
 
-    A finite space of up to 2^20 points never gives a point twice; any other never gives a pending point again.
+    A finite space of up to 2^20 points never gives a point twice; any other never gives a pending point again. Where
+    conditions leave nothing continuous, a space that is infinite elsewhere is finite.
 
     Args:
         space: the space.
@@ -40,12 +42,15 @@ class Placement:
     def __init__(self, space: Space, rng: np.random.Generator) -> None:
         self.lattice = Lattice(space)
         self._space, self._rng, self._repair = space, rng, Repair(self.lattice)
-        self._enumerated = space.size <= _ENUMERABLE
-        self._used = np.zeros(int(space.size) if self._enumerated else 0, dtype=bool)
-        self._swept = not space.relations
+        self._discrete = bool(self.lattice.discrete.all())
+        levels = np.maximum(space.levels, 1)
+        counted = math.prod(levels.tolist()) if self._discrete or space.conditions else _ENUMERABLE + 1
+        self._used = np.zeros(counted if counted <= _ENUMERABLE else 0, dtype=bool)
+        self._enumerated = self._discrete and bool(len(self._used))
+        self._swept = not space.relations and not space.conditions
         self._pending: set[bytes] = set()
-        if self._enumerated:
-            self._strides = np.append(np.cumprod(space.levels[:0:-1])[::-1], 1).astype(np.int64)
+        if len(self._used):
+            self._strides = np.append(np.cumprod(levels[:0:-1])[::-1], 1).astype(np.int64)
 
     def place(self, n: int, draw: Callable[[Rows], Array], anchors: Array | None = None) -> Array:
         """Place `n` points.
@@ -65,6 +70,8 @@ class Placement:
             SpecError: no point satisfies the relations, or none could be found.
         """
         x, left = np.empty((n, self._space.dimensions)), np.arange(n)
+        if anchors is not None and self._space.conditions:
+            anchors = self._repair.snap(anchors)
         for _ in range(_DRAWS if anchors is None else _REDRAWS):
             candidates = self._repair.snap(draw(left))
             taken = self._take(candidates, None if anchors is None else anchors[left])
@@ -90,12 +97,12 @@ class Placement:
 
     def release(self, x: Iterable[Array]) -> None:
         """Points that are no longer pending, each of shape (d,)."""
-        if not self._enumerated:
+        if self._pending:
             self._pending.difference_update([row.tobytes() for row in x])
 
     @property
     def used(self) -> npt.NDArray[np.uint8]:
-        """The points used of an enumerable space, one bit each; empty when there are none."""
+        """The counted points that were used, one bit each; empty when there are none."""
         return np.packbits(self._used) if self._used.any() else np.empty(0, dtype=np.uint8)
 
     def restore(self, used: npt.NDArray[np.uint8], pending: Array) -> None:
@@ -111,20 +118,28 @@ class Placement:
         if anchors is not None:
             allowed &= (x != anchors).any(axis=1)
         taken = allowed.tolist()
-        if self._enumerated:
-            used = self._used
-            for i, cell in enumerate((self.lattice.cells(x) @ self._strides).tolist()):
-                if taken[i]:
-                    taken[i] = not used[cell]
-                    used[cell] = True
-        else:
-            pending = self._pending
-            for i, row in enumerate(x):
-                if taken[i]:
-                    key = row.tobytes()
-                    taken[i] = key not in pending
-                    pending.add(key)
+        used, pending = self._used, self._pending
+        for i, cell in enumerate(self._cells(x)):
+            if not taken[i]:
+                continue
+            if cell >= 0:
+                taken[i] = not used[cell]
+                used[cell] = True
+            else:
+                key = x[i].tobytes()
+                taken[i] = key not in pending
+                pending.add(key)
         return np.array(taken, dtype=bool)
+
+    def _cells(self, x: Array) -> list[int]:
+        """Which of the counted points each of `x` is, shape (n, d); -1 for one that is not counted."""
+        if not len(self._used):
+            return [-1] * len(x)
+        cells = self.lattice.cells(x) @ self._strides
+        if not self._discrete:
+            cells[(self._space.active(x) & ~self.lattice.discrete).any(axis=1)] = -1
+        counted: list[int] = cells.tolist()
+        return counted
 
     def _inside(self, x: Array, anchors: Array | None) -> Array:
         """Allowed points near `x`, shape (n, d). Samples are spread over what lies between them."""
@@ -163,11 +178,12 @@ class Placement:
         return self._repair.snap(np.stack(columns, axis=1))
 
     def _sweep(self) -> None:
-        """Mark every point that the relations exclude as used."""
+        """Mark every point as used that the relations exclude, or that is another one but for what is not there."""
         allowed = 0
         for start in range(0, len(self._used), 65_536):
             cells = np.arange(start, min(start + 65_536, len(self._used)))
-            good = self._repair.allowed(self._points(cells))
+            points = self._points(cells)
+            good = self._repair.allowed(points) & (self.lattice.cells(points) @ self._strides == cells)
             self._used[cells[~good]] = True
             allowed += int(good.sum())
         if not allowed:

@@ -1,5 +1,6 @@
 """Given points, in the order given: a simulation of what somebody chose rather than a search."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +20,8 @@ class Points(Engine):
     """The points of the configuration, each once, also where two are equal.
 
     Raises:
-        SpecError: a point lacks a parameter, has an unknown one, or is outside the space or its relations.
+        SpecError: a point lacks a parameter, has one that is unknown or not there, or is outside the space or its
+            relations.
     """
 
     adaptive = False
@@ -44,20 +46,10 @@ def _checked(points: Any, space: Space) -> list[dict[str, Any]]:
     problems: list[Problem] = []
     checked = []
     for row, point in enumerate(points):
-        place = f"optimizer.points[{row}]"
-        problems += [Problem(f"{place}.{name}", "is missing") for name in space.names if name not in point]
-        unknown = [name for name in point if name not in space.names]
-        known = ", ".join(space.names)
-        problems += [Problem(f"{place}.{name}", f"is no parameter of the space; those are {known}") for name in unknown]
-        if any(problem.path.startswith(f"{place}.") for problem in problems):
-            continue
-        values = {}
-        for parameter in space.parameters:
-            try:
-                values[parameter.name] = parameter.check(point[parameter.name])
-            except SpecError as error:
-                problems += [Problem(f"{place}.{each.path}", each.message, each.value) for each in error.problems]
-        checked.append(values)
+        try:
+            checked.append(space.check(point))
+        except SpecError as error:
+            problems += [replace(each, path=f"optimizer.points[{row}].{each.path}") for each in error.problems]
     if problems:
         raise SpecError(problems)
     return checked

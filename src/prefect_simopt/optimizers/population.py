@@ -144,7 +144,7 @@ class Population(Engine):
             modelled = np.zeros(int(one.sum()), dtype=bool)
             if self._model is not None:
                 modelled = self._model.learn(ids[one], x[one], values[one], violations[one])
-            self._update(ids[one], x[one], values[one], violations[one], modelled)
+            self._update(ids[one], self._filled(x[one]), values[one], violations[one], modelled)
         if self._converged():
             self._start_again()
 
@@ -163,7 +163,22 @@ class Population(Engine):
     def _exhausted(self, idle: int, x: Array) -> bool:
         """Whether nothing was found for long, in points, or the members are all the same, shape (size, d)."""
         long = idle > self.size * (_PATIENCE + _PATIENCE_EACH * self.space.dimensions)
+        if self.space.conditions:
+            x = self.space.snap(x)
         return long or (len(x) > 1 and float(np.ptp(x, axis=0).max()) < _SAME)
+
+    def _filled(self, x: Array) -> Array:
+        """The points with random coordinates for parameters that are not there, shape (n, d).
+
+        So a parameter that comes to be there starts anywhere, and does not pull others to where it waited.
+        """
+        if not self.space.conditions:
+            return x
+        return np.where(self.space.active(x), x, self._hidden(len(x)))
+
+    def _hidden(self, n: int) -> Array:
+        """Coordinates for parameters that are not there, shape (n, d)."""
+        return self._uniform(n)
 
     def _uniform(self, n: int) -> Array:
         return self._rng.random((n, self.space.dimensions))

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class CommandProgram:
         simulator: the spec's `CommandSimulator` as a document, with its `directory`.
         names: the space's parameters.
         resolved: what the first host found out, so that the others need not.
+        conditional: names of parameters that some runs do not have.
 
     Attributes:
         info: what the flow is told: identity, and the commit of a program that was built from source.
@@ -49,7 +50,13 @@ class CommandProgram:
 
     batch = 0
 
-    def __init__(self, simulator: Mapping[str, Any], names: Sequence[str], resolved: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        simulator: Mapping[str, Any],
+        names: Sequence[str],
+        resolved: Mapping[str, Any] | None,
+        conditional: Collection[str] = (),
+    ) -> None:
         self._simulator = simulator
         self._staging = Staging(simulator, names, resolved["stamps"] if resolved else None)
         source = simulator["source"]
@@ -58,7 +65,8 @@ class CommandProgram:
             found = resolved or checkout(source, Path(simulator["directory"]))
             self._fixed["source"] = found["source"]
         self._environment = program_environment(simulator["environment"])
-        check_placeholders(simulator["command"], [*names, "params", "output", "seed", "trial", *self._fixed], "command")
+        known = [*names, "params", "output", "seed", "trial", *self._fixed]
+        check_placeholders(simulator["command"], known, "command", conditional)
         check_readers(simulator["fields"])
         self._check_program()
         revision = found["revision"] if source is not None else ""

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class ContainerProgram(CommandProgram):
         names: the space's parameters.
         resolved: what the first host found out.
         timeout: seconds after which this process is killed; the program is, `STOP_MARGIN` earlier.
+        conditional: names of parameters that some runs do not have.
 
     Raises:
         SimulatorError: there is no runner, or a file or a template is missing or wrong.
@@ -54,13 +55,14 @@ class ContainerProgram(CommandProgram):
         names: Sequence[str],
         resolved: Mapping[str, Any] | None,
         timeout: float | None,
+        conditional: Collection[str] = (),
     ) -> None:
         self._shared = Path(os.environ.get("SIMOPT_SHARED", SHARED))
         self._limit = None if timeout is None else timeout - STOP_MARGIN
         self._boot = self._wait_for_boot()
         for request in (self._shared / "requests").iterdir():  # of a process that was killed here
             (request / "stop").touch()
-        super().__init__({**simulator, "source": None}, names, resolved)
+        super().__init__({**simulator, "source": None}, names, resolved, conditional)
         self._fixed = {}
         self._environment = dict(simulator["environment"])
 
@@ -195,19 +197,20 @@ class _Output:
         self._file.close()
 
 
-def check_container(simulator: Mapping[str, Any], names: Sequence[str]) -> str:
+def check_container(simulator: Mapping[str, Any], names: Sequence[str], conditional: Collection[str] = ()) -> str:
     """Check all of a container simulator that can be seen without its container; returns its identity.
 
     Args:
         simulator: the spec's simulator as a document.
         names: the space's parameters.
+        conditional: those that some runs do not have.
 
     Raises:
         SimulatorError: a file or a template is missing or wrong, or a placeholder stands for nothing.
     """
     directory = Path(simulator["directory"] or ".").expanduser().resolve()
     staging = Staging({**simulator, "directory": str(directory)}, names)
-    check_placeholders(simulator["command"], [*names, "params", "output", "seed", "trial"], "command")
+    check_placeholders(simulator["command"], [*names, "params", "output", "seed", "trial"], "command", conditional)
     check_readers(simulator["fields"])
     return _identity(simulator, staging)
 

@@ -277,14 +277,16 @@ class Host:
 def load(setup: dict[str, Any], blob: bytes) -> Simulator:
     """The simulator that a setup describes."""
     if setup["simulator"]["type"] == "python":
-        return python.PythonFunction(setup["simulator"], setup["names"], blob, setup["code"])
+        return python.PythonFunction(setup["simulator"], setup["names"], blob, setup["code"], setup["conditional"])
     if setup["simulator"]["type"] == "container":
         from prefect_simopt.simulators.container import ContainerProgram
 
-        return ContainerProgram(setup["simulator"], setup["names"], setup.get("resolved"), setup["timeout"])
+        return ContainerProgram(
+            setup["simulator"], setup["names"], setup.get("resolved"), setup["timeout"], setup["conditional"]
+        )
     from prefect_simopt.simulators.command import CommandProgram
 
-    return CommandProgram(setup["simulator"], setup["names"], setup.get("resolved"))
+    return CommandProgram(setup["simulator"], setup["names"], setup.get("resolved"), setup["conditional"])
 
 
 def describe(error: BaseException) -> tuple[Reason, str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 from prefect_simopt.compute import Listener
@@ -35,6 +36,7 @@ class LocalCompute:
     Args:
         simulator: the spec's simulator.
         space_names: names of the space's parameters.
+        conditional: those that some runs do not have, and whether they are numbers.
         workers: how many run at the same time.
         timeout: seconds after which a call of the simulator is killed; None for no limit.
         listener: hears what simulators print and how far they are.
@@ -68,10 +70,12 @@ class LocalCompute:
         listener: Listener | None = None,
         function: Callable[..., Any] | None = None,
         required_metrics: Sequence[str] = (),
+        conditional: Mapping[str, bool] = MappingProxyType({}),
     ) -> None:
         self.workers = workers
         self._simulator, self._names, self._timeout = simulator, list(space_names), timeout
         self._listener, self._function, self._required = listener, function, list(required_metrics)
+        self._conditional = dict(conditional)
         self._location, self._capacity, self._token = location, capacity, ""
         self._info: SimulatorInfo | None = None
         self._lock = threading.RLock()
@@ -108,6 +112,7 @@ class LocalCompute:
         self._setup = {
             **described,
             "names": self._names,
+            "conditional": self._conditional,
             "required": self._required,
             "timeout": self._timeout,
             "start_seconds": patience or (BUILD_SECONDS if building else START_SECONDS),

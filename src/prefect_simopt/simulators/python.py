@@ -1,10 +1,12 @@
 """Python functions as simulators, inside the host process."""
 
 import inspect
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from prefect_simopt.errors import SimulatorError
@@ -26,6 +28,7 @@ class PythonFunction:
         names: the space's parameters.
         blob: the function itself as cloudpickle wrote it; empty for an entrypoint.
         code: digest of a function that came as a blob.
+        conditional: the parameters that some runs do not have, and whether they are numbers.
 
     Attributes:
         info: what the flow is told: traits and identity.
@@ -34,7 +37,14 @@ class PythonFunction:
         SimulatorError: the function is missing, does not import, or does not take the parameters.
     """
 
-    def __init__(self, simulator: Mapping[str, Any], names: Sequence[str], blob: bytes, code: str) -> None:
+    def __init__(
+        self,
+        simulator: Mapping[str, Any],
+        names: Sequence[str],
+        blob: bytes,
+        code: str,
+        conditional: Mapping[str, bool] = MappingProxyType({}),
+    ) -> None:
         directory = Path(simulator["directory"])
         if blob:
             resolve.record_sources([directory])
@@ -44,9 +54,10 @@ class PythonFunction:
         self._arguments = dict(simulator["arguments"])
         declared = traits(self._function)
         self.batch = declared.batch
-        self._names = list(names)
+        self._names, self._conditional = list(names), conditional
         label = simulator["entrypoint"] if not blob else getattr(self._function, "__qualname__", "function")
-        self._context = check_signature(self._function, label, names, self._arguments)
+        absent = () if declared.batch else conditional  # a batch always gets a column
+        self._context = check_signature(self._function, label, names, self._arguments, absent)
         self.info = {
             "batch": declared.batch,
             "differentiable": declared.differentiable,
@@ -74,7 +85,11 @@ class PythonFunction:
         rows = list(runs) + [runs[-1]] * (self.batch - len(runs))
         keywords = dict(self._arguments)
         for name in self._names:
-            keywords[name] = _column([row.parameters[name] for row in rows])
+            keywords[name] = (
+                _gaps([row.parameters.get(name) for row in rows], self._conditional[name])
+                if name in self._conditional
+                else _column([row.parameters[name] for row in rows])
+            )
         if self._context:
             seeds, trials = np.array([row.seed for row in rows]), np.array([row.trial for row in rows])
             keywords["context"] = Context(seeds, trials, workspace.directory(), workspace.progress, workspace.log)
@@ -83,12 +98,17 @@ class PythonFunction:
 
 
 def check_signature(
-    function: Callable[..., Any], label: str, names: Sequence[str], arguments: Mapping[str, Any]
+    function: Callable[..., Any],
+    label: str,
+    names: Sequence[str],
+    arguments: Mapping[str, Any],
+    conditional: Collection[str] = (),
 ) -> bool:
     """Whether the function wants a `context`.
 
     Raises:
-        SimulatorError: it cannot be called with the space's parameters and the fixed arguments.
+        SimulatorError: it cannot be called with the space's parameters and the fixed arguments, or without those
+            parameters that some runs do not have.
     """
     if (
         inspect.iscoroutinefunction(function)
@@ -117,6 +137,12 @@ def check_signature(
         if parameter.default is parameter.empty and name not in given and not (context and name == "context")
     ]
     unknown = [name for name in given if name not in keywords and not takes_any]
+    bare = [name for name in conditional if name in keywords and keywords[name].default is inspect.Parameter.empty]
+    if bare and not missing and not unknown:
+        raise SimulatorError(
+            f"simulator {label}{signature}: it is called without {', '.join(map(repr, bare))} where that parameter is "
+            f"not there (its `when`); give it a default, such as {bare[0]}=None"
+        )
     if not missing and not unknown:
         return context
     problems = []
@@ -127,6 +153,17 @@ def check_signature(
         problems.append(f"it takes no {kind} {name!r}{hint}")
     problems += [f"it needs {name!r}, which is neither in the space nor among the fixed arguments" for name in missing]
     raise SimulatorError(f"simulator {label}{signature}: {'; '.join(problems)}; rename one or the other")
+
+
+def _gaps(values: list[Any], numeric: bool) -> Any:
+    """A column of which some rows have no value: NaN among numbers, None among others."""
+    import numpy as np
+
+    if numeric:
+        return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
 
 
 def _column(values: list[Any]) -> Any:

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -104,11 +104,18 @@ def substitute(word: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(replacement, word)
 
 
-def check_placeholders(words: Sequence[str], known: Sequence[str], where: str) -> None:
-    """Raise `SimulatorError` for a placeholder that stands for nothing."""
+def check_placeholders(
+    words: Sequence[str], known: Sequence[str], where: str, conditional: Collection[str] = ()
+) -> None:
+    """Raise `SimulatorError` for a placeholder that stands for nothing, or at times for nothing."""
     for place, word in enumerate(words):
         for match in _PLACEHOLDER.finditer(word):
             name = match["name"]
+            if name in conditional:
+                raise SimulatorError(
+                    f"simulator.{where}[{place}]: {{{name}}} is a parameter that some trials do not have; let the "
+                    f"program read it from {{params}}, or from a template with {{% if {name} is defined %}}"
+                )
             if name is not None and name not in known:
                 close = get_close_matches(name, known, 1)
                 hint = f"did you mean {{{close[0]}}}?" if close else f"there are {', '.join(known)}"
@@ -161,4 +168,6 @@ def _render(template: Any, target: str, run: Run) -> str:
     try:
         return str(template.render(variables))
     except Exception as error:  # noqa: BLE001 - a template may divide by zero, call a method, anything
-        raise RunFailure(Reason.EXCEPTION, f"template {target}: {type(error).__name__}: {error}"[:500]) from None
+        name = type(error).__name__
+        hint = "; ask first for what some trials do not have: {% if NAME is defined %}" if "Undefined" in name else ""
+        raise RunFailure(Reason.EXCEPTION, f"template {target}: {name}: {error}"[:400] + hint) from None
