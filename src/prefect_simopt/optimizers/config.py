@@ -5,7 +5,7 @@ The models are part of the study spec and a form in Prefect's UI, so this module
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from prefect_simopt.forms import MODEL, Tabs
 
@@ -18,6 +18,7 @@ __all__ = [
     "LHSConfig",
     "NSGA2Config",
     "OptimizerConfig",
+    "OptunaConfig",
     "PSOConfig",
     "PointsConfig",
     "RandomConfig",
@@ -249,6 +250,26 @@ class PointsConfig(_Config):
     )
 
 
+class OptunaConfig(_Sequential):
+    """A sampler of Optuna."""
+
+    model_config = ConfigDict(title="Optuna")
+
+    type: Literal["optuna"] = Field(default="optuna", description="A sampler of Optuna; needs prefect-simopt[optuna].")
+    sampler: str = Field(
+        default="tpe",
+        pattern=r"^(tpe|gp|cmaes|nsga2|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+        max_length=1000,
+        description="tpe, gp (Gaussian process; needs torch), cmaes, nsga2, or any sampler as module:Class.",
+    )
+    arguments: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Keyword arguments of the sampler, such as n_startup_trials."
+    )
+    population: Population | None = Field(
+        default=None, description="Points of a generation; left out, as compute suggests."
+    )
+
+
 OptimizerConfig = Annotated[
     AutoConfig
     | PSOConfig
@@ -261,7 +282,8 @@ OptimizerConfig = Annotated[
     | SobolConfig
     | LHSConfig
     | GridConfig
-    | PointsConfig,
+    | PointsConfig
+    | OptunaConfig,
     Field(discriminator="type"),
     Tabs(),
 ]

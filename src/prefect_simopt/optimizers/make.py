@@ -17,6 +17,7 @@ from prefect_simopt.optimizers.ga import GA
 from prefect_simopt.optimizers.grid import Grid
 from prefect_simopt.optimizers.lhs import LHS
 from prefect_simopt.optimizers.nsga2 import NSGA2
+from prefect_simopt.optimizers.optuna_sampler import Optuna
 from prefect_simopt.optimizers.points import Points
 from prefect_simopt.optimizers.pso import PSO
 from prefect_simopt.optimizers.random_sampling import Random
@@ -38,6 +39,7 @@ ENGINES: dict[str, type[Engine]] = {
     "lhs": LHS,
     "grid": Grid,
     "points": Points,
+    "optuna": Optuna,
 }
 """The engine of each `type` of configuration but `auto`, which picks one of these."""
 
