@@ -6,6 +6,7 @@ zarr's import out of simulator processes and out of the time before a study's fi
 """
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
@@ -23,6 +24,7 @@ __all__ = [
     "decode_text",
     "dump",
     "encode",
+    "encode_parts",
     "encode_text",
     "group_document",
     "storable",
@@ -33,6 +35,9 @@ _BLOCK = 1 << 19  # bytes compressed at once: of the sizes tried, the fastest an
 _LARGE = 1 << 18  # bytes from which an array is looked at before it is compressed
 _PIECE = 1 << 15  # bytes of that look
 _LEAST_GAIN = 1.2  # smaller gains are not worth their time
+# Of a Blosc buffer that is not compressed, by Blosc 1's README_CHUNK_FORMAT: versions of the format and of zstd, flags;
+# size of a number, bytes, bytes of a block, bytes of all.
+_HEADER, _STORED = struct.Struct("<BBBBIII"), (2, 1, 0x96)
 _MAX_BYTES = 2**31 - 17  # what one Blosc buffer can hold
 _TYPES = frozenset(np.dtype(code).name for code in "?bhilBHILefdFD")
 
@@ -108,20 +113,29 @@ def storable(values: npt.ArrayLike) -> ChunkArray:
 
 
 def encode(array: ChunkArray) -> bytes:
-    """A chunk's bytes: compressed, with their CRC-32C behind them.
+    """A chunk's bytes: compressed, with their CRC-32C behind them."""
+    return b"".join(encode_parts(array))
 
-    Large arrays that do not get smaller, by the look of a piece of them, are kept as they are: the codec says so in
-    the chunk's own header, and any reader understands it.
+
+def encode_parts(array: ChunkArray) -> list[bytes | memoryview]:
+    """A chunk's bytes in pieces; the last one is the CRC-32C of the others.
+
+    Large arrays that do not get smaller, by the look of a piece of them, are kept as they are and not even copied: the
+    chunk's own header says so, and any reader understands it.
     """
     import google_crc32c
 
-    codec = _blosc(1)
     if array.nbytes >= _LARGE:
-        piece = np.ascontiguousarray(array).reshape(-1)[: _PIECE // array.itemsize]
-        if len(codec.encode(piece)) * _LEAST_GAIN > piece.nbytes:
-            codec = _blosc(0)
-    packed = codec.encode(array)
-    return b"".join((packed, int(google_crc32c.value(packed)).to_bytes(4, "little")))
+        values = np.ascontiguousarray(array).reshape(-1)
+        piece = values[: _PIECE // array.itemsize]
+        if len(_blosc().encode(piece)) * _LEAST_GAIN > piece.nbytes:
+            size = values.nbytes
+            header = _HEADER.pack(*_STORED, array.itemsize, size, min(size, _BLOCK), size + _HEADER.size)
+            raw = values.view(np.uint8)
+            checksum = google_crc32c.extend(google_crc32c.value(header), raw)
+            return [header, raw.data, int(checksum).to_bytes(4, "little")]
+    packed = _blosc().encode(array)
+    return [packed, int(google_crc32c.value(packed)).to_bytes(4, "little")]
 
 
 def decode(data: bytes, dtype: np.dtype[Any], shape: Sequence[int], what: str) -> ChunkArray:
@@ -139,7 +153,7 @@ def decode(data: bytes, dtype: np.dtype[Any], shape: Sequence[int], what: str) -
     body = _checked(data, what)
     if len(body) < 16 or int.from_bytes(body[4:8], "little") != dtype.itemsize * math.prod(shape):
         raise CorruptionError(f"{what} has not the size that it should have")
-    return np.frombuffer(_blosc(1).decode(body), dtype=dtype).reshape(shape)
+    return np.frombuffer(_blosc().decode(body), dtype=dtype).reshape(shape)
 
 
 def encode_text(texts: Sequence[str]) -> bytes:
@@ -175,7 +189,7 @@ def _checked(data: bytes, what: str) -> bytes:
 
 
 @cache
-def _blosc(level: int) -> Any:
+def _blosc() -> Any:
     from numcodecs import Blosc  # 0.1 s, so only where an array is read or written
 
-    return Blosc("zstd", level, Blosc.BITSHUFFLE, _BLOCK)
+    return Blosc("zstd", 1, Blosc.BITSHUFFLE, _BLOCK)

@@ -6,7 +6,7 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -60,7 +60,11 @@ class LocalStorage(Storage):
 
     def write(self, key: str, data: bytes | bytearray | memoryview) -> None:
         """Write or replace a file, at once."""
-        with self._temporary(key, data) as temporary:
+        self.write_parts(key, [data])
+
+    def write_parts(self, key: str, parts: Sequence[bytes | bytearray | memoryview]) -> None:
+        """Write or replace a file that is given in pieces, at once."""
+        with self._temporary(key, parts) as temporary:
             self._into_place(os.replace, temporary, key)
 
     def read_version(self, key: str) -> tuple[bytes, str] | None:
@@ -70,7 +74,7 @@ class LocalStorage(Storage):
 
     def replace(self, key: str, data: bytes, version: str | None) -> str | None:
         """Write a file only if it is still the one that `version` stands for; None: only if there is none."""
-        with self._temporary(key, data) as temporary:
+        with self._temporary(key, [data]) as temporary:
             if version is None:
                 try:
                     self._into_place(os.link, temporary, key)
@@ -98,7 +102,7 @@ class LocalStorage(Storage):
                 if size > position:
                     os.ftruncate(descriptor, position)
                 try:
-                    self._put(descriptor, data, position)
+                    self._put(descriptor, [data], position)
                 except OSError:
                     os.ftruncate(descriptor, position)  # a full disk leaves no half of a record
                     raise
@@ -169,13 +173,13 @@ class LocalStorage(Storage):
             raise self._plain(error, folder, "read") from error
 
     @contextmanager
-    def _temporary(self, key: str, data: bytes | bytearray | memoryview) -> Iterator[str]:
+    def _temporary(self, key: str, parts: Sequence[bytes | bytearray | memoryview]) -> Iterator[str]:
         """A file with the data, to be moved into the place of `key`; gone at the end whatever happens."""
         temporary = f"{self._root}/{_TEMPORARY}/{self._host}@{os.getpid()}-{next(_counter)}"
         try:
             descriptor = _open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             try:
-                self._put(descriptor, data, 0)
+                self._put(descriptor, parts, 0)
             finally:
                 os.close(descriptor)
             yield temporary
@@ -185,11 +189,15 @@ class LocalStorage(Storage):
             with suppress(OSError):
                 Path(temporary).unlink(missing_ok=True)
 
-    def _put(self, descriptor: int, data: bytes | bytearray | memoryview, position: int) -> None:
-        rest = memoryview(data)
+    def _put(self, descriptor: int, parts: Sequence[bytes | bytearray | memoryview], position: int) -> None:
+        rest = [view for view in map(memoryview, parts) if view]
         while rest:
-            written = os.pwrite(descriptor, rest, position)
-            rest, position = rest[written:], position + written
+            written = os.pwritev(descriptor, rest, position)
+            position += written
+            while rest and written >= len(rest[0]):
+                written -= len(rest.pop(0))
+            if rest:
+                rest[0] = rest[0][written:]
         if self._fsync:
             os.fsync(descriptor)
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from prefect_simopt.chunks import ChunkArray, array_document, dump, encode, encode_text, storable
+from prefect_simopt.chunks import ChunkArray, array_document, dump, encode, encode_parts, encode_text, storable
 from prefect_simopt.errors import StoreError
 from prefect_simopt.fields import read_coordinate
 from prefect_simopt.outcomes import OutcomeSink
@@ -83,11 +83,11 @@ class TrialSink(OutcomeSink):
         if array.nbytes < _PARALLEL:
             digest = hashlib.sha256(raw)
             self._storage.write(f"fields/{name}/{place}", encode(array))
-        else:
+        else:  # hashed and written at the same time
             if self._hasher is None:
                 self._hasher = ThreadPoolExecutor(1, thread_name_prefix="simopt-digest")
             hashing = self._hasher.submit(hashlib.sha256, raw)
-            self._storage.write(f"fields/{name}/{place}", encode(array))
+            self._storage.write_parts(f"fields/{name}/{place}", encode_parts(array))
             digest = hashing.result()
         return digest.hexdigest()
 

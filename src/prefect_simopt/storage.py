@@ -47,6 +47,10 @@ class Storage(ABC):
     def write(self, key: str, data: bytes | bytearray | memoryview) -> None:
         """Write or replace an object, at once."""
 
+    def write_parts(self, key: str, parts: Sequence[bytes | memoryview]) -> None:
+        """Write an object that is given in pieces, which are not copied together where that can be avoided."""
+        self.write(key, b"".join(parts))
+
     @abstractmethod
     def read_version(self, key: str) -> tuple[bytes, str] | None:
         """The object's bytes and a token for `replace`; None where there is none."""

@@ -11,6 +11,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
+from numcodecs import Blosc
 
 from prefect_simopt.chunks import decode, encode, storable
 from prefect_simopt.errors import CorruptionError
@@ -205,3 +206,12 @@ def test_a_simulators_process_imports_little() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ended.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i2", "u1", "c16"])
+@pytest.mark.parametrize("size", [1 << 18, 1 << 20, 3_333_344])
+def test_what_does_not_get_smaller_is_kept_as_the_codec_would(dtype, size):
+    noise = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8).view(dtype)
+    data = encode(noise)
+    assert data[:-4] == Blosc("zstd", 0, Blosc.BITSHUFFLE, 1 << 19).encode(noise)
+    assert decode(data, noise.dtype, noise.shape, "noise").tobytes() == noise.tobytes()
