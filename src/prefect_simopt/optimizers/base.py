@@ -10,6 +10,7 @@ __all__ = ["Optimizer"]
 
 Array = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 class Optimizer(ABC):
@@ -21,10 +22,12 @@ class Optimizer(ABC):
     Attributes:
         batch: how many points one generation has; `ask` takes any number.
         adaptive: whether later points depend on values told. False for samplers, whose points may be asked ahead.
+        takes_gradients: whether `tell` makes use of gradients, so that simulators are to be asked for them.
     """
 
     batch: int
     adaptive: bool = True
+    takes_gradients: bool = False
 
     @abstractmethod
     def ask(self, n: int) -> tuple[Ids, Array]:
@@ -38,7 +41,13 @@ class Optimizer(ABC):
         """
 
     @abstractmethod
-    def tell(self, ids: npt.ArrayLike, values: npt.ArrayLike, violations: npt.ArrayLike | None = None) -> None:
+    def tell(
+        self,
+        ids: npt.ArrayLike,
+        values: npt.ArrayLike,
+        violations: npt.ArrayLike | None = None,
+        gradients: npt.ArrayLike | None = None,
+    ) -> None:
         """Report results of any subset of the pending points, in any order.
 
         Args:
@@ -47,9 +56,42 @@ class Optimizer(ABC):
                 than anything seen.
             violations: how far each point is from feasible, shape (n,), 0 when it is; a feasible point is better
                 than an infeasible one, and of two infeasible ones the smaller violation wins (Deb 2000).
+            gradients: derivatives by the coordinates of each value and then of the violation, shape
+                (n, objectives + 1, d); NaN where they are not known. Only where `takes_gradients` says so.
 
         Raises:
             ValueError: an id that is not pending, or arrays of different lengths. Nothing is changed then.
+        """
+
+    @abstractmethod
+    def suggest(self, x: npt.ArrayLike) -> Mask:
+        """Give points of one's own: they come first of what `ask` returns next, and are told like any other.
+
+        Args:
+            x: shape (n, d), in [0, 1].
+
+        Returns:
+            Which of them will be asked for, shape (n,): not those that are pending, that occur twice, or that a finite
+            space has had.
+
+        Raises:
+            ValueError: a point is outside the space, its relations, or what the search was narrowed to. Nothing is
+                changed then.
+        """
+
+    @abstractmethod
+    def narrow(self, low: npt.ArrayLike, high: npt.ArrayLike) -> None:
+        """Search only within bounds from now on: every point asked for later lies within them.
+
+        Points that were suggested, not asked for yet and are now outside are dropped. What was told stays known.
+
+        Args:
+            low: smallest coordinates, shape (d,), in [0, 1]. A discrete parameter keeps the values that `low` and
+                `high` stand for, and those between.
+            high: largest coordinates, likewise.
+
+        Raises:
+            ValueError: they are no bounds, or leave nothing. Nothing is changed then.
         """
 
     @abstractmethod

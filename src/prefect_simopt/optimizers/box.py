@@ -33,7 +33,9 @@ class Box:
     def __init__(self, space: Space, low: npt.ArrayLike, high: npt.ArrayLike) -> None:
         bounds = np.array([np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)])
         if bounds.shape != (2, space.dimensions) or not ((bounds >= 0.0) & (bounds <= 1.0)).all():
-            raise ValueError(f"bounds are two arrays of {space.dimensions} coordinates in [0, 1], not {low} and {high}")
+            raise ValueError(
+                f"bounds are two arrays of {space.dimensions} coordinates in [0, 1], not {low!r}, {high!r}"
+            )
         if (bounds[0] > bounds[1]).any():
             i = int(np.argmax(bounds[0] > bounds[1]))
             raise ValueError(f"the bounds of {space.names[i]} leave nothing: {bounds[0, i]} is above {bounds[1, i]}")
@@ -61,7 +63,8 @@ class Box:
 
     def snap(self, x: Array) -> Array:
         """The nearest points of the box, shape (n, d), from snapped ones."""
-        return self._space.snap(self.clip(x))
+        snapped: Array = self._space.snap(self.clip(x))
+        return snapped
 
     def clip(self, x: Array) -> Array:
         """Move coordinates beyond a bound to it. Shape (n, d)."""
@@ -71,8 +74,8 @@ class Box:
         """Fold coordinates beyond a bound back into the box, as often as needed; others stay. Shape (n, d)."""
         span = np.where(self.width > 0.0, self.width, 1.0)
         folded = self._floor + self.width * reflect((x - self._floor) / span)
-        return np.where((x < self._floor) | (x > self._ceiling), folded, x)
+        return np.asarray(np.where((x < self._floor) | (x > self._ceiling), folded, x))
 
     def stretch(self, x: Array) -> Array:
         """Points of the unit cube, such as samples, spread over the box in the same way. Shape (n, d)."""
-        return self._floor + self.width * x
+        return np.asarray(self._floor + self.width * x)

@@ -20,6 +20,7 @@ Mask = npt.NDArray[np.bool_]
 _MODEL_GENERATIONS = 2  # between two real ones, while the model ranks well
 _DOUBLINGS = 4  # of the population, at most
 _TRUSTED = 0.7  # Kendall's tau from which on it does
+_THINNEST = 1e-3  # of a box that the distribution follows; in a thinner one points are folded
 
 
 class CMA(Population):
@@ -47,8 +48,8 @@ class CMA(Population):
     def _reset(self) -> None:
         d = self.space.dimensions
         self._restarts = min(self._restarts + 1, _DOUBLINGS)
-        self._mean = np.full(d, 0.5) if self._restarts == 0 else self._rng.uniform(0.2, 0.8, d)
-        self._sigma, self._covariance = float(self.config.sigma), np.eye(d)
+        self._mean = self._placement.stretch(np.full(d, 0.5) if self._restarts == 0 else self._rng.uniform(0.2, 0.8, d))
+        self._sigma, self._covariance = float(self.config.sigma), np.diag(self._widths() ** 2)
         self._path_c, self._path_sigma = np.zeros(d), np.zeros(d)
         self._updates = 0
         self._waiting_x, self._waiting_values, self._waiting_violations = np.empty((0, d)), np.empty(0), np.empty(0)
@@ -57,6 +58,28 @@ class CMA(Population):
         self._shares = np.where(np.arange(max(levels.max(), 1)) < levels[:, None], 1.0, 0.0)
         self._shares /= np.maximum(self._shares.sum(axis=1, keepdims=True), 1.0)
         self._factored: tuple[Array, Array, Array] | None = None
+
+    def _widths(self) -> Array:
+        """Of what is searched, shape (d,)."""
+        box = self._placement.box
+        if box is None:
+            return np.ones(self.space.dimensions)
+        return np.where(box.width > 0.0, np.maximum(box.width, _THINNEST), 1.0)
+
+    def _leave(self) -> Mask:
+        stays = self._placement.inside(self._waiting_x)
+        self._waiting_x = self._waiting_x[stays]
+        self._waiting_values, self._waiting_violations = self._waiting_values[stays], self._waiting_violations[stays]
+        if self._placement.inside(self._mean[None, :])[0]:
+            # No wider than a search that begins within these bounds, with the correlations that it has learned.
+            spread = self._sigma * np.sqrt(np.diag(self._covariance))
+            shrink = np.minimum(1.0, self.config.sigma * self._widths() / spread)
+            self._covariance = shrink[:, None] * self._covariance * shrink
+            self._path_c = shrink * self._path_c
+        else:
+            self._restarts -= 1
+            self._reset()
+        return np.zeros(self.size, dtype=bool)
 
     @property
     def _parents(self) -> int:
@@ -112,7 +135,7 @@ class CMA(Population):
             return
         sigma = self._sigma
         for _ in range(_MODEL_GENERATIONS):
-            drawn = np.minimum(np.maximum(self._draw(self.size), 0.0), 1.0)
+            drawn = self._placement.clip(self._draw(self.size))
             drawn[:, ~quadratic.modelled] = quadratic.center[~quadratic.modelled]
             self._evolve(drawn[np.argsort(quadratic.predict(drawn), kind="stable")])
             self._sigma = min(self._sigma, sigma)  # the model knows nothing beyond the points it is made of
@@ -139,7 +162,7 @@ class CMA(Population):
         y = y * np.minimum(1.0, allowed / np.maximum(lengths, 1e-300))[:, None]
         lengths = np.minimum(lengths, allowed)
         step = weights[:mu] @ y[:mu]  # (41)
-        self._mean = np.minimum(np.maximum(self._mean + self._sigma * step, 0.0), 1.0)  # (42)
+        self._mean = self._placement.clip(self._mean + self._sigma * step)  # (42)
         self._updates += 1
         whitened = vectors @ ((step @ vectors) / scales)
         self._path_sigma = (1 - c_sigma) * self._path_sigma + np.sqrt(

@@ -47,6 +47,12 @@ class DE(Population):
         self._memory_f, self._memory_cr = np.full(self.config.history, 0.5), np.full(self.config.history, 0.5)
         self._cell, self._idle = 0, 0
 
+    def _leave(self) -> Mask:
+        gone = ~self._placement.inside(self._x)
+        self._x[gone], self._values[gone], self._violations[gone] = self._start[gone], np.inf, np.inf
+        self._archive = self._archive[self._placement.inside(self._archive)]
+        return gone
+
     def _anchors(self, slots: Ids) -> Array:
         return self._x[slots]
 

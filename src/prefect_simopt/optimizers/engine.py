@@ -19,6 +19,7 @@ __all__ = ["Engine"]
 
 Array = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 _FORMAT = 2  # of the state; a state of another format is refused
 
@@ -57,6 +58,8 @@ class Engine(Optimizer):
         self._next = 0
         self._pending: dict[int, Array] = {}
         self._told: dict[int, tuple[Array, float, float]] = {}
+        self._suggested: list[Array] = []  # not asked for yet
+        self._given: set[int] = set()  # ids of those that were asked for and are not taken in yet
 
     def ask(self, n: int) -> tuple[Ids, Array]:
         """See `Optimizer.ask`."""
@@ -70,19 +73,61 @@ class Engine(Optimizer):
             return self._ask(wanted)
 
     def _ask(self, wanted: int) -> tuple[Ids, Array]:
-        first, blocks = self._next, [np.empty((0, self.space.dimensions))]
+        first, blocks = self._next, [self._rows(self._suggested[:wanted])]
+        del self._suggested[:wanted]
+        self._given.update(range(first, first + len(blocks[0])))
+        self._number(blocks[0])
+        wanted -= len(blocks[0])
         while wanted > 0:
             size = min(wanted, self._room())
             x = self._propose(size)
-            self._pending.update(zip(range(self._next, self._next + len(x)), x, strict=True))
-            self._next += len(x)
+            self._number(x)
             blocks.append(x)
             if len(x) < size:
                 break
             wanted -= size
         return np.arange(first, self._next), np.concatenate(blocks)
 
-    def tell(self, ids: npt.ArrayLike, values: npt.ArrayLike, violations: npt.ArrayLike | None = None) -> None:
+    def _number(self, x: Array) -> None:
+        self._pending.update(zip(range(self._next, self._next + len(x)), x, strict=True))
+        self._next += len(x)
+
+    def suggest(self, x: npt.ArrayLike) -> Mask:
+        """See `Optimizer.suggest`."""
+        given = np.asarray(x, dtype=np.float64)
+        if given.ndim != 2 or given.shape[1] != self.space.dimensions:
+            raise ValueError(f"points have shape {given.shape}; they need (n, {self.space.dimensions})")
+        if not ((given >= 0.0) & (given <= 1.0)).all():
+            raise ValueError("a point is outside the space: its coordinates are not all between 0 and 1")
+        snapped = self.space.snap(given) + 0.0
+        if not (allowed := self._placement.allowed(snapped)).all():
+            row = int(np.argmin(allowed))
+            raise ValueError(f"point {row} is outside the relations, or outside what the search was narrowed to")
+        new = self._placement.claim(snapped)
+        self._suggested += list(snapped[new])
+        return new
+
+    def narrow(self, low: npt.ArrayLike, high: npt.ArrayLike) -> None:
+        """See `Optimizer.narrow`."""
+        self._placement.narrow(low, high)
+        if self._told:
+            with one_thread():
+                self._take_in()
+        stays = self._placement.inside(self._rows(self._suggested)).tolist()
+        self._placement.release(x for x, each in zip(self._suggested, stays, strict=True) if not each)
+        self._suggested = [x for x, each in zip(self._suggested, stays, strict=True) if each]
+        self._narrowed()
+
+    def _narrowed(self) -> None:
+        """The search goes on within narrower bounds."""
+
+    def tell(
+        self,
+        ids: npt.ArrayLike,
+        values: npt.ArrayLike,
+        violations: npt.ArrayLike | None = None,
+        gradients: npt.ArrayLike | None = None,
+    ) -> None:
         """See `Optimizer.tell`."""
         keys = self._keys(ids)
         f = np.asarray(values, dtype=np.float64)
@@ -99,6 +144,8 @@ class Engine(Optimizer):
         if self.adaptive:
             f, v = rankable(f, v)
             self._told.update(zip(keys, zip(rows, f.tolist(), v.tolist(), strict=True), strict=True))
+        else:
+            self._given.difference_update(keys)
 
     def state(self) -> dict[str, Any]:
         """See `Optimizer.state`: arrays are copies, so that the state stays as it is."""
@@ -121,7 +168,17 @@ class Engine(Optimizer):
                 "violations": np.array([self._told[key][2] for key in told]),
             },
             "memory": {name.strip("_"): copied(getattr(self, name)) for name in self.memory},
+            **self._steering(),
         }
+
+    def _steering(self) -> dict[str, Any]:
+        """What people have asked for, where they have."""
+        box, steering = self._placement.box, dict[str, Any]()
+        if self._suggested or self._given:
+            steering["suggested"] = {"x": self._rows(self._suggested), "ids": _integers(sorted(self._given))}
+        if box is not None:
+            steering["box"] = {"low": box.low.copy(), "high": box.high.copy()}
+        return steering
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
@@ -139,7 +196,11 @@ class Engine(Optimizer):
         self._pending = dict(zip(pending["ids"].tolist(), pending["x"].copy(), strict=True))
         outcomes = zip(told["x"].copy(), told["values"].tolist(), told["violations"].tolist(), strict=True)
         self._told = dict(zip(told["ids"].tolist(), outcomes, strict=True))
-        self._placement.restore(state["used"], pending["x"])
+        suggested = state.get("suggested", {"x": np.empty((0, space.dimensions)), "ids": np.empty(0, dtype=np.int64)})
+        self._suggested, self._given = list(suggested["x"].copy()), set(suggested["ids"].tolist())
+        if "box" in state:
+            self._placement.narrow(state["box"]["low"], state["box"]["high"])
+        self._placement.restore(state["used"], np.concatenate([pending["x"], suggested["x"]]))
         for name in self.memory:
             setattr(self, name, copied(state["memory"][name.strip("_")]))
         restore_random_state(self._rng, state["random"])
@@ -161,6 +222,7 @@ class Engine(Optimizer):
         x, values, violations = zip(*(self._told[key] for key in ids), strict=True)
         self._told.clear()
         self._learn(_integers(ids), np.array(x), np.array(values), np.array(violations))
+        self._given.difference_update(ids)
 
     def _keys(self, ids: npt.ArrayLike) -> list[int]:
         """The ids as a list, all of them pending and different."""

@@ -51,6 +51,11 @@ class GA(Population):
         self._credit = np.array([0.5, 0.5])
         self._idle = 0
 
+    def _leave(self) -> Mask:
+        stays = self._placement.inside(self._x)
+        self._x, self._values, self._violations = self._x[stays], self._values[stays], self._violations[stays]
+        return np.arange(self.size) < self.size - len(self._x)
+
     def _anchors(self, slots: Ids) -> Array:
         return self._x[self._tournament(len(slots))]
 

@@ -115,6 +115,16 @@ class QuadraticModel:
         self._fitted = (False, None)
 
     @property
+    def x(self) -> Array:
+        """The trials that are kept, shape (n, d)."""
+        return self._x
+
+    def forget(self, gone: Mask) -> None:
+        """Forget some of the trials that are kept, shape (n,)."""
+        self._x, self._values, self._violations = self._x[~gone], self._values[~gone], self._violations[~gone]
+        self._fitted = (False, None)
+
+    @property
     def wanted(self) -> int:
         """Points that the model would like to have in the next generation."""
         if self._d == 0 or self._rest > 0 or len(self._x) < _ENOUGH * self._fewest:
@@ -160,7 +170,7 @@ class QuadraticModel:
             judged = np.column_stack([told[ok, 2], values[rows[ok]]])
             self._judged = np.concatenate([self._judged, judged])[-self._size :]
         mine: Mask = places >= 0
-        if mine.any():
+        if mine.any() and len(self._values):
             self._adapt(places, values, violations)
         self._keep(x, values, violations)
         return mine

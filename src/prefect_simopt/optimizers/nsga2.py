@@ -45,6 +45,12 @@ class NSGA2(Population):
         self._values, self._violations = np.empty((0, self.objectives)), np.empty(0)
         self._front, self._crowding = np.empty(0, dtype=np.int64), np.empty(0)
 
+    def _leave(self) -> Mask:
+        stays = self._placement.inside(self._x)
+        self._x, self._values, self._violations = self._x[stays], self._values[stays], self._violations[stays]
+        self._front, self._crowding = self._front[stays], self._crowding[stays]
+        return np.arange(self.size) < self.size - len(self._x)
+
     def _anchors(self, slots: Ids) -> Array:
         return self._x[self._tournament(len(slots))]
 
@@ -65,7 +71,7 @@ class NSGA2(Population):
             child = np.where(lattice.categorical, np.where((swap < 0.5) & pairs, mates, anchors), child)
         mutated = mutate < (1.0 / d if config.mutation is None else config.mutation)
         child = np.where(mutated & ~lattice.discrete, child + polynomial(v, config.mutation_eta), child)
-        return lattice.jump(np.minimum(np.maximum(child, 0.0), 1.0), mutated, rng)
+        return lattice.jump(self._placement.clip(child), mutated, rng)
 
     def _tournament(self, n: int) -> Ids:
         """Winners of `n` tournaments of two by the crowded comparison (III.B): the better front, then more room."""

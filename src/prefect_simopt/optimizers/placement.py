@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
+from prefect_simopt.optimizers.box import Box
 from prefect_simopt.optimizers.lattice import Lattice, reflect
 from prefect_simopt.optimizers.repair import Repair, impossible
 from prefect_simopt.space import Space
@@ -73,7 +74,7 @@ class Placement:
         if anchors is not None and self._space.conditions:
             anchors = self._repair.snap(anchors)
         for _ in range(_DRAWS if anchors is None else _REDRAWS):
-            candidates = self._repair.snap(draw(left))
+            candidates = self._repair.snap(self._fold(draw(left)))
             taken = self._take(candidates, None if anchors is None else anchors[left])
             # Samples close ranks, so that they keep the order of their sequence; moves belong to their rows.
             rows, left = (left[taken], left[~taken]) if anchors is not None else np.split(left, [taken.sum()])
@@ -84,7 +85,7 @@ class Placement:
         for attempt in range(0 if n == 0 or (self._enumerated and anchors is None) else _NUDGES):
             starts = None if anchors is None else anchors[left]
             tried = candidates if attempt == 0 else self._nudge(candidates, 10.0 ** (6.0 * (attempt / _NUDGES - 1.0)))
-            if self._space.relations:
+            if not self._repair.is_free:
                 tried = self._inside(tried, starts)
             taken = self._take(tried, starts)
             x[left[taken]] = tried[taken]
@@ -94,6 +95,51 @@ class Placement:
         rest = self._unused(left.size)
         x[left[: len(rest)]] = rest
         return np.delete(x, left[len(rest) :], axis=0)
+
+    def claim(self, x: Array) -> Mask:
+        """Take given snapped points of shape (n, d) that are allowed and new; tells which, shape (n,)."""
+        return self._take(x, None)
+
+    def narrow(self, low: npt.ArrayLike, high: npt.ArrayLike) -> None:
+        """From now on place points only within bounds, and within those of before.
+
+        Args:
+            low: smallest coordinates, shape (d,).
+            high: largest coordinates, shape (d,).
+
+        Raises:
+            ValueError: they are no bounds, or leave nothing.
+        """
+        box = Box(self._space, low, high)
+        if self.box is not None:
+            box = Box(self._space, np.maximum(box.low, self.box.low), np.minimum(box.high, self.box.high))
+        self._repair.narrow(box)
+        self._swept = False
+
+    @property
+    def box(self) -> Box | None:
+        """What the search was narrowed to; None for the whole space."""
+        return self._repair.box
+
+    def allowed(self, x: Array) -> Mask:
+        """Which snapped points of shape (n, d) may be proposed, shape (n,)."""
+        return self._repair.allowed(x)
+
+    def inside(self, x: Array) -> Mask:
+        """Which points of shape (n, d), snapped or not, the search was not narrowed away from, shape (n,)."""
+        return np.ones(len(x), dtype=bool) if self.box is None else self.box.inside(x)
+
+    def stretch(self, x: Array) -> Array:
+        """Samples of the unit cube, shape (n, d), spread over what is searched."""
+        return x if self.box is None else self.box.stretch(x)
+
+    def clip(self, x: Array) -> Array:
+        """Candidates of shape (n, d), those beyond a bound moved to it."""
+        inside = np.minimum(np.maximum(x, 0.0), 1.0)
+        return inside if self.box is None else self.box.clip(inside)
+
+    def _fold(self, x: Array) -> Array:
+        return x if self.box is None else self.box.fold(x)
 
     def release(self, x: Iterable[Array]) -> None:
         """Points that are no longer pending, each of shape (d,)."""
@@ -114,7 +160,7 @@ class Placement:
 
     def _take(self, x: Array, anchors: Array | None) -> Mask:
         """Take the points that are allowed, new, and not where they came from; tell which, shape (n,)."""
-        allowed = self._repair.allowed(x) if self._space.relations else np.ones(len(x), dtype=bool)
+        allowed = np.ones(len(x), dtype=bool) if self._repair.is_free else self._repair.allowed(x)
         if anchors is not None:
             allowed &= (x != anchors).any(axis=1)
         taken = allowed.tolist()
@@ -160,7 +206,7 @@ class Placement:
         where = self._rng.random((n, d)) < 1.0 / d
         where[np.arange(n), self._rng.integers(d, size=n)] = True
         step = np.where(where & ~self.lattice.discrete, scale * self._rng.standard_normal((n, d)), 0.0)
-        return self._repair.snap(self.lattice.jump(reflect(x + step), where, self._rng))
+        return self._repair.snap(self._fold(self.lattice.jump(reflect(x + step), where, self._rng)))
 
     def _unused(self, n: int) -> Array:
         """Up to `n` of the points of an enumerable space that are left, taken; none of any other space."""

@@ -19,6 +19,8 @@ Array = npt.NDArray[np.float64]
 class Points(Engine):
     """The points of the configuration, each once, also where two are equal.
 
+    Narrower bounds leave out those that are outside.
+
     Raises:
         SpecError: a point lacks a parameter, has one that is unknown or not there, or is outside the space or its
             relations.
@@ -37,9 +39,9 @@ class Points(Engine):
             raise SpecError([Problem(f"optimizer.points[{row}]", "violates a relation of the space")])
 
     def _propose(self, n: int) -> Array:
-        x = self._x[self._position : self._position + n]
-        self._position += len(x)
-        return x
+        left = np.flatnonzero(self._placement.inside(self._x[self._position :]))[:n] + self._position
+        self._position = int(left[-1]) + 1 if len(left) == n else len(self._x)
+        return self._x[left]
 
 
 def _checked(points: Any, space: Space) -> list[dict[str, Any]]:

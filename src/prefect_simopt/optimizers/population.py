@@ -30,8 +30,8 @@ class Population(Engine):
     asked and told after the other this is the textbook's form; a member asked again while its point is pending moves
     on from where it was, so that any number of points may be asked at any time (steady state).
 
-    In each generation a few members, others each time, leave their turn to the model. A search that has converged
-    starts again.
+    In each generation a few members, others each time, leave their turn to the model, and some to points that people
+    suggest. A search that has converged starts again. Members outside of what it is narrowed to do so by themselves.
 
     Attributes:
         size: number of members N.
@@ -44,13 +44,13 @@ class Population(Engine):
         self.size = config.population or max(batch, _SMALLEST)
         modelled = objectives == 1 and getattr(config, "model", False)
         self._model = QuadraticModel(self._placement.lattice, self.size) if modelled else None
-        self._succeeded = False
         self._start_again()
 
     def _start_again(self) -> None:
         """Forget everything and begin with a new hypercube; results of points already asked no longer count."""
-        self._start = latin_hypercube(self.size, self.space.dimensions, self._rng)
+        self._start = self._hypercube()
         self._fresh = np.ones(self.size, dtype=bool)
+        self._succeeded = False
         self._since = self._next
         if self._model is not None:
             self._model.reset()
@@ -58,6 +58,17 @@ class Population(Engine):
 
     def _reset(self) -> None:
         """Forget what was learned."""
+
+    def _narrowed(self) -> None:
+        self._start = self._hypercube()
+        if self._model is not None:
+            self._model.forget(~self._placement.inside(self._model.x))
+        self._fresh |= self._leave()
+        self._succeeded = self._succeeded and not self._fresh.all()
+
+    @abstractmethod
+    def _leave(self) -> Mask:
+        """Forget what is outside of what the search was narrowed to; tells which members start again, shape (size,)."""
 
     @abstractmethod
     def _anchors(self, slots: Ids) -> Array:
@@ -69,7 +80,10 @@ class Population(Engine):
 
     @abstractmethod
     def _update(self, ids: Ids, x: Array, values: Array, violations: Array, modelled: Mask) -> None:
-        """Take in rankable results, at most one of each member: shapes (n,), (n, d), (n,), (n,)."""
+        """Take in rankable results, at most one of each member: shapes (n,), (n, d), (n,), (n,).
+
+        Those of points that are `modelled`, shape (n,), are no member's own: the model's, and those of people.
+        """
 
     def _converged(self) -> bool:
         """Whether to start again."""
@@ -116,7 +130,7 @@ class Population(Engine):
             return places
         # From where the model has its best trial, so that relations pull a point back instead of drawing it again.
         anchors = np.repeat(quadratic.center[None, :], len(points), axis=0)
-        placed = self._placement.place(len(points), lambda k: points[k], anchors)
+        placed = self._placement.place(len(points), lambda k: self._placement.clip(points[k]), anchors)
         rows = rows[: len(placed)]
         x[rows], places[rows] = placed, turn[rows]
         return places
@@ -144,6 +158,7 @@ class Population(Engine):
             modelled = np.zeros(int(one.sum()), dtype=bool)
             if self._model is not None:
                 modelled = self._model.learn(ids[one], x[one], values[one], violations[one])
+            modelled = modelled | np.isin(ids[one], list(self._given))
             self._update(ids[one], self._filled(x[one]), values[one], violations[one], modelled)
         if self._converged():
             self._start_again()
@@ -181,7 +196,10 @@ class Population(Engine):
         return self._uniform(n)
 
     def _uniform(self, n: int) -> Array:
-        return self._rng.random((n, self.space.dimensions))
+        return self._placement.stretch(self._rng.random((n, self.space.dimensions)))
+
+    def _hypercube(self) -> Array:
+        return self._placement.stretch(latin_hypercube(self.size, self.space.dimensions, self._rng))
 
 
 def adopt(members: tuple[Array, Array, Array], points: tuple[Array, Array, Array]) -> None:

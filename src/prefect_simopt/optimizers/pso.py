@@ -56,6 +56,13 @@ class PSO(Population):
         self._best_violations = np.full(self.size, np.inf)
         self._idle = 0
 
+    def _leave(self) -> Mask:
+        gone = ~self._placement.inside(self._best_x)
+        self._x, self._best_x = self._placement.clip(self._x), self._best_x.copy()
+        self._x[gone] = self._best_x[gone] = self._start[gone]
+        self._best_values[gone] = self._best_violations[gone] = np.inf
+        return gone
+
     def _anchors(self, slots: Ids) -> Array:
         return self._x[slots]
 
@@ -69,7 +76,7 @@ class PSO(Population):
             config.inertia * self._v[slots] + config.cognitive * r1 * (best - x) + config.social * r2 * (leader - x)
         )
         v = np.minimum(np.maximum(v, -config.velocity), config.velocity)  # (2)
-        moved: Array = np.minimum(np.maximum(x + v, 0.0), 1.0)  # (3)
+        moved = self._placement.clip(x + v)  # (3)
         differential = self._rng.random((n, 1)) < config.differential
         a, b = self._best_x[self._rng.integers(self.size, size=(2, n))]
         f = self._rng.uniform(0.4, 0.9, (n, 1))

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_simopt.errors import Problem, SpecError
+from prefect_simopt.optimizers.box import Box
 from prefect_simopt.optimizers.lattice import Lattice, reflect
 from prefect_simopt.space import Space
 
@@ -24,20 +25,34 @@ class Repair:
 
     Args:
         lattice: the discrete coordinates of the space.
+
+    Attributes:
+        box: what the search was narrowed to; None for the whole space.
     """
 
     def __init__(self, lattice: Lattice) -> None:
         self.lattice, self.space = lattice, lattice.space
+        self.box: Box | None = None
         self._known: Array | None = None
 
+    def narrow(self, box: Box) -> None:
+        """Allow only what is in the box."""
+        self.box, self._known = box, None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether every point of the space is allowed."""
+        return not self.space.relations and self.box is None
+
     def snap(self, x: Array) -> Array:
-        """As `Space.snap`, without -0.0, since points are compared by their bytes. Shape (n, d)."""
-        return self.space.snap(x) + 0.0
+        """As `Space.snap`, into the box, and without -0.0, since points are compared by their bytes. Shape (n, d)."""
+        snapped = self.space.snap(x)
+        return (snapped if self.box is None else self.box.snap(snapped)) + 0.0
 
     def allowed(self, x: Array) -> Mask:
-        """Which points satisfy the relations, shape (n,)."""
+        """Which snapped points are in the box and satisfy the relations, shape (n,)."""
         allowed: Mask = self.space.violation(x) == 0.0
-        return allowed
+        return allowed if self.box is None else allowed & self.box.inside(x)
 
     def project(self, x: Array) -> Array:
         """Move snapped points of shape (n, d) down the slope of their violation h, as long as it is not 0.
@@ -90,7 +105,7 @@ class Repair:
         lost = ~self.allowed(found) if anchors is not None else np.ones(len(x), dtype=bool)
         if lost.any():
             if self._known is None:
-                self._known = feasible_point(self.space)
+                self._known = feasible_point(self.space, self.box)
             found[lost] = self._known
         start, low, high = found.copy(), np.zeros((len(x), 1)), np.ones((len(x), 1))
         for _ in range(_BISECTIONS):
@@ -103,16 +118,21 @@ class Repair:
         return found
 
 
-def feasible_point(space: Space) -> Array:
+def feasible_point(space: Space, box: Box | None = None) -> Array:
     """A snapped point that satisfies the space's relations, shape (d,); always the same one.
 
     Uniform sampling, then from each of the nearest points a random descent of the violation.
+
+    Args:
+        space: the space.
+        box: the part of it to look in; None for all of it.
 
     Raises:
         SpecError: none was found.
     """
     rng, lattice = np.random.Generator(np.random.PCG64(0)), Lattice(space)
-    samples = space.snap(rng.random((8192, space.dimensions)))
+    samples = rng.random((8192, space.dimensions))
+    samples = space.snap(samples) if box is None else box.snap(space.snap(box.stretch(samples)))
     violations = space.violation(samples)
     for start in np.argsort(violations, kind="stable")[:8]:
         best, violation, scale = samples[start], float(violations[start]), 0.25
@@ -123,6 +143,7 @@ def feasible_point(space: Space) -> Array:
             where = rng.random(near.shape) < max(2.0 / space.dimensions, 0.2)
             near = reflect(near + np.where(where, scale * rng.standard_normal(near.shape), 0.0))
             near = space.snap(lattice.jump(near, where & (rng.random(near.shape) < 0.5), rng))
+            near = near if box is None else box.snap(near)
             tried = space.violation(near)
             i = int(np.argmin(tried))
             if tried[i] < violation:

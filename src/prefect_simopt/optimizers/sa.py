@@ -53,6 +53,11 @@ class SA(Population):
         self._values, self._violations = np.full(self.size, np.inf), np.full(self.size, np.inf)
         self._step, self._best, self._idle, self._cooled = 1.0, np.inf, 0, 0
 
+    def _leave(self) -> Mask:
+        gone = ~self._placement.inside(self._x)
+        self._x[gone], self._values[gone], self._violations[gone] = self._start[gone], np.inf, np.inf
+        return gone
+
     def _anchors(self, slots: Ids) -> Array:
         return self._x[slots]
 

@@ -50,7 +50,7 @@ class Sampler(Engine):
             parts.append(self._cached[1][offset : offset + n])
             self._drawn += len(parts[-1])
             n -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self._placement.stretch(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
     def _block_rng(self, number: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64([self.seed, number]))
