@@ -126,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--trial", type=int, metavar="N", help="one trial: parameters, metrics, and what it printed")
     show.add_argument("--json", action="store_true", help="print one JSON object")
 
+    _add_requests(command)
+
     report = command("report", _report, "write a study's report: one HTML page with its pictures")
     report.add_argument("study", metavar="STUDY", help="path or URL of a study")
     report.add_argument("-o", "--output", metavar="FILE", help="where to write it; left out: NAME.html here")
@@ -155,6 +157,34 @@ def _parser() -> argparse.ArgumentParser:
     init = command("init", _init, "write a study to start from")
     init.add_argument("directory", metavar="DIR", help="new or empty folder")
     return parser
+
+
+def _add_requests(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Commands that ask something of a study, which may be running."""
+
+    def request(kind: str, text: str) -> argparse.ArgumentParser:
+        sub = command(kind, _request, text)
+        sub.add_argument("study", metavar="STUDY", help="path or URL of a study")
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+        sub.set_defaults(kind=kind)
+        return sub
+
+    suggest = request("suggest", "put points of your own into the next generation of a study")
+    suggest.add_argument(
+        "--param", action="extend", nargs="+", default=[], metavar="NAME=VALUE",
+        help="values of parameters; a name that comes again begins another point",
+    )  # fmt: skip
+    suggest.add_argument("--file", metavar="FILE", help="points as .json (a list of objects) or .csv (names first)")
+    narrow = request("narrow", "search only within narrower bounds from now on")
+    narrow.add_argument(
+        "--param", action="extend", nargs="+", default=[], metavar="NAME=LOW:HIGH",
+        help="bounds of a parameter, such as t1=50:120, t1=50: or t1=:120; NAME=VALUE fixes it",
+    )  # fmt: skip
+    extend = request("extend", "give a study a larger budget")
+    extend.add_argument("--trials", type=int, metavar="N", help="trials in all")
+    extend.add_argument("--wall-time", type=float, metavar="SECONDS", help="wall time in all")
+    request("pause", "let a study ask for nothing more, until it is resumed")
+    request("resume", "let a paused study go on")
 
 
 class _ShowVersion(argparse.Action):
@@ -210,6 +240,13 @@ def _show(arguments: argparse.Namespace) -> int:
     from prefect_simopt.showing import show
 
     show(arguments)
+    return DONE
+
+
+def _request(arguments: argparse.Namespace) -> int:
+    from prefect_simopt.asking import print_request
+
+    print_request(arguments)
     return DONE
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from prefect_simopt.fields import coordinate_digest, field_document
 from prefect_simopt.space import Space
+from prefect_simopt.steering import Request
 from prefect_simopt.storage import Storage
 from prefect_simopt.trial import Outcome, Reason, Status, Trial
 
@@ -24,6 +25,7 @@ __all__ = [
     "generation_entry",
     "generations",
     "number_of",
+    "request_entry",
     "trial_entry",
     "trial_of",
 ]
@@ -99,6 +101,17 @@ def field_entry(storage: Storage, name: str) -> dict[str, Any]:
     return {"activity": "field", "id": f"field/{name}", "generated": generated}
 
 
+def request_entry(request: Request, attributes: Mapping[str, Any], refused: str, note: str) -> dict[str, Any]:
+    """What somebody asked for was taken up, or refused, with the attributes of the study from then on."""
+    return {
+        "activity": "request",
+        "id": f"request/{request.token}",
+        "used": request.to_json(),
+        "wasAssociatedWith": request.agent,
+        "generated": {"attributes": dict(attributes), "refused": refused, "note": note},
+    }
+
+
 def trial_entry(trial: Trial, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """A trial ended."""
     entry: dict[str, Any] = {
@@ -109,7 +122,7 @@ def trial_entry(trial: Trial, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     if trial.cached:
         entry["wasDerivedFrom"] = trial.cached
     generated: dict[str, Any] = {"status": trial.status.name.lower(), "seconds": trial.seconds}
-    for name in ("metrics", "fields", "errors", "reason", "message", "output"):
+    for name in ("metrics", "fields", "errors", "gradients", "reason", "message", "output"):
         if value := getattr(trial, name):
             generated[name] = dict(value) if isinstance(value, Mapping) else value
     if trial.batch >= 0:
@@ -141,6 +154,7 @@ def trial_of(entry: Entry, space: Space, numbers: Iterable[float], seed: int) ->
         message=generated.get("message", ""),
         output=generated.get("output", ""),
         cached=entry.get("wasDerivedFrom", ""),
+        gradients=generated.get("gradients", {}),
     )
 
 

@@ -20,7 +20,7 @@ __all__ = ["FOLDERS", "LAYOUT", "Hierarchy", "study_attributes"]
 
 LAYOUT = 1
 """Version of the store's layout."""
-FOLDERS = ("checkpoints", "fields", "lease", "ledger", "logs", "outcomes", "tmp")
+FOLDERS = ("checkpoints", "fields", "lease", "ledger", "logs", "outcomes", "requests", "tmp")
 """Groups of a study."""
 
 

@@ -22,7 +22,7 @@ from prefect_simopt.errors import LeaseError, StoreError
 from prefect_simopt.liveness import born, is_gone
 from prefect_simopt.storage import Storage
 
-__all__ = ["TTL", "Lease", "holds", "is_held", "is_written_by"]
+__all__ = ["TTL", "Lease", "holds", "is_held", "is_written_by", "user_at_host"]
 
 KEY = "lease/lease.json"
 TTL = 30.0
@@ -205,6 +205,11 @@ def _parsed(data: bytes) -> dict[str, Any]:
 def _clock() -> float:
     """Seconds of a clock that never jumps and, where there is one, also counts the time that the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def user_at_host() -> str:
+    """Who runs this process."""
+    return f"{_user()}@{socket.gethostname()}"
 
 
 def _user() -> str:

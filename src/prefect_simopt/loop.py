@@ -6,6 +6,7 @@ numbers, so that neither the number of workers nor an interruption changes which
 asynchronous mode the order in which results came back decides, and the ledger keeps that order.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -23,6 +24,7 @@ from prefect_simopt.cache import Cache
 from prefect_simopt.compute import Compute
 from prefect_simopt.errors import CorruptionError
 from prefect_simopt.evaluation import Evaluation, StopRequest
+from prefect_simopt.intake import Intake
 from prefect_simopt.optimizers import dump_state, load_state, make_optimizer, optimizer_from_state
 from prefect_simopt.optimizers.base import Optimizer
 from prefect_simopt.optimizers.make import ENGINES
@@ -30,6 +32,7 @@ from prefect_simopt.progress import Ending, Observer, Progress
 from prefect_simopt.ranking import Ranking, Scale
 from prefect_simopt.record import Record
 from prefect_simopt.seeds import derive_seed
+from prefect_simopt.slopes import cube_gradients
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.trial import Outcome, Run, Status, Trial, merge, standard_errors
 
@@ -41,6 +44,8 @@ GENERATION = 16  # points of a generation, where the spec does not say
 SAMPLES = 256  # points of a generation, for samplers, which learn nothing from the one before
 RECORD_SECONDS = 1.0  # trials of a long generation are recorded at least this often
 CHECKPOINT_SECONDS = 1.0  # replaying the tells since the last checkpoint never takes longer than about this
+PAUSE_SECONDS = 0.5  # between two looks for a request to go on
+_log = logging.getLogger("prefect_simopt")
 
 
 @dataclass
@@ -137,7 +142,7 @@ class Search:
     def _run_generations(self, history: deque[entries.Generation]) -> Ending:
         """A generation at a time: the optimizer sees it as a whole, in the order of trial numbers."""
         size = self.optimizer.batch if self.optimizer.adaptive else min(self.optimizer.batch, SAMPLES)
-        while (ending := self._ending()) is None:
+        while (ending := self._ending() if history else self._heed()) is None:
             generation = self._ask_again(history.popleft()) if history else self._ask(size)
             if generation is None:
                 return Ending.EXHAUSTED
@@ -159,28 +164,58 @@ class Search:
         self._replay_async(history)
         for generation in list(self._under_way.values()):
             self._take_on(generation)
-        ending = self._ending()
-        while ending is None and len(self._under_way) < self.compute.workers and (more := self._ask(1)):
+        while True:
+            ending = self._fill(wait=True)
+            if not self._under_way:
+                return ending or Ending.EXHAUSTED
+            for trial in self._trials(at_once=True):
+                generation = self._under_way[trial.generation]
+                generation.told[trial.number] = trial
+                self._tell_if_whole(generation)
+                self._fill()
+                self._announce(trial.generation)
+                self._save()
+            if self.stop.requested:
+                return Ending.INTERRUPTED
+
+    def _fill(self, *, wait: bool = False) -> Ending | None:
+        """Ask for as many points as compute has room for; tells why the search is over, if it is."""
+        while (ending := self._heed(wait=wait)) is None and not self._intake.paused:
+            if len(self._under_way) >= self.compute.workers or not (more := self._ask(1)):
+                break
             self._take_on(more)
-        for trial in self._trials(at_once=True):
-            generation = self._under_way[trial.generation]
-            generation.told[trial.number] = trial
-            self._tell_if_whole(generation)
-            ending = ending or self._ending()
-            if ending is None and (more := self._ask(1)):
-                self._take_on(more)
-            self._announce(trial.generation)
-            self._save()
-        return Ending.INTERRUPTED if self.stop.requested else ending or Ending.EXHAUSTED
+        return ending
 
     def _ending(self) -> Ending | None:
-        return Ending.INTERRUPTED if self.stop.requested else self.progress.ending(self.spec.budget)
+        return Ending.INTERRUPTED if self.stop.requested else self.progress.ending(self._intake.budget)
+
+    def _heed(self, *, wait: bool = True) -> Ending | None:
+        """Do what people ask for, wait as long as they want, and tell why the search is over, if it is."""
+        if (ending := self._ending()) is Ending.INTERRUPTED:
+            return ending
+        self._intake.take_up(at_once=ending is not None)
+        if wait and self._intake.paused and not self._under_way and self._ending() is None:
+            self._pause()
+        self.progress.budget = self._intake.budget.trials
+        return self._ending()
+
+    def _pause(self) -> None:
+        """Wait until somebody lets the search go on, or ends it."""
+        url, begun, stopped = self.record.location.url, time.monotonic(), threading.Event()
+        _log.info("%s is paused (%s); `simopt resume %s` goes on", self.spec.name, self._intake.paused, url)
+        self._save()
+        self.stop.listen(stopped.set)
+        while self._intake.paused and not self.stop.requested:
+            stopped.wait(PAUSE_SECONDS)
+            self._intake.take_up(at_once=True)
+        self.stop.forget(stopped.set)
+        self._clock += time.monotonic() - begun  # it was no search
 
     def _ask(self, size: int) -> Generation | None:
         """The next points, recorded: None when the budget or the space is used up."""
         replicates = self.spec.replicates
         outstanding = sum(len(each.runs) // replicates for each in self._under_way.values())
-        size = min(size, self.spec.budget.trials - self.progress.told - outstanding)
+        size = min(size, self._intake.budget.trials - self.progress.told - outstanding)
         if size <= 0:
             return None
         ids, x = self.optimizer.ask(size)
@@ -262,9 +297,11 @@ class Search:
         trials = [generation.told[number] for number in sorted(generation.told)]
         values = np.array([self.scale.values(trial) for trial in trials])
         violations = [0.0 if trial.status is Status.FAILED else self.scale.violation(trial) for trial in trials]
-        self.optimizer.tell(
-            [trial.number for trial in trials], values[:, 0] if values.shape[1] == 1 else values, violations
-        )
+        told = [trial.number for trial in trials], values[:, 0] if values.shape[1] == 1 else values, violations
+        if self.optimizer.takes_gradients:
+            self.optimizer.tell(*told, cube_gradients(self.space, self.scale, trials))
+        else:
+            self.optimizer.tell(*told)
         for trial in trials:
             self.progress.add(trial)
         self.progress.generations += 1
@@ -298,11 +335,13 @@ class Search:
         """Bring the optimizer to its last checkpoint; returns what the ledger holds since then."""
         found = self.record.checkpoint()
         if found is None:
+            self._intake = Intake(self.record, self.optimizer, self.spec, self.observers)
             return deque(self.record.history())
         payload, after = found
         self._restored = True
         state = load_state(payload)
         self.optimizer = optimizer_from_state(state["optimizer"])
+        self._intake = Intake(self.record, self.optimizer, self.spec, self.observers, after)
         self.progress.restore(state["progress"])
         self._asked = state["asked"]
         under_way = []
@@ -317,6 +356,7 @@ class Search:
         if (known := self._under_way.get(recorded.number)) is not None:
             known.told |= recorded.told
             return known
+        self._intake.replay(recorded.asked_at)
         ids, x = self.optimizer.ask(recorded.wanted)
         points = self.space.decode(x)
         if ids.tolist() != list(recorded.trials) or not np.array_equal(
@@ -336,7 +376,8 @@ class Search:
         for each in history:
             events += [(each.asked_at, each, None)] if each.asked_at >= 0 else []
             events += [(at, each, each.told[number]) for number, at in each.told_at.items()]
-        for _, recorded, trial in sorted(events, key=lambda event: event[0]):
+        for at, recorded, trial in sorted(events, key=lambda event: event[0]):
+            self._intake.replay(at)
             if trial is None:
                 if (generation := self._ask_again(recorded)) is not None:
                     generation.told.clear()
@@ -366,4 +407,5 @@ def _trial(run: Run, outcomes: Sequence[Outcome]) -> Trial:
         message=merged.message,
         output=merged.output,
         cached=merged.cached,
+        gradients=merged.gradients,
     )

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from prefect_simopt.ranking import Ranking
 from prefect_simopt.spec import Budget
+from prefect_simopt.steering import Request
 from prefect_simopt.trial import Status, Trial
 
-__all__ = ["Ending", "Observer", "Progress"]
+__all__ = ["Ending", "Observer", "Progress", "RequestObserver"]
 
 FEWEST = 10  # trials before a failure rate means anything
 _COUNTERS = ("complete", "failed", "cached", "generations", "seconds", "stale")
@@ -88,6 +89,14 @@ class Progress:
             setattr(self, name, state[name])
         for number, parameters, metrics in state["best"]:
             self.ranking.add(Trial(number, parameters, Status.COMPLETE, metrics))
+
+
+@runtime_checkable
+class RequestObserver(Protocol):
+    """An observer that also wants to hear of what people ask of the search."""
+
+    def request_taken_up(self, request: Request, refused: str) -> None:
+        """A request was done, or refused for the reason given."""
 
 
 class Observer(Protocol):

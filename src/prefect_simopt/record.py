@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from prefect_simopt.conflicts import refuse_conflict
 from prefect_simopt.entries import (
     Entry,
     Generation,
@@ -22,16 +23,19 @@ from prefect_simopt.entries import (
     generation_entry,
     generations,
     number_of,
+    request_entry,
     trial_entry,
 )
-from prefect_simopt.errors import CorruptionError, StoreError, StudyConflictError
+from prefect_simopt.errors import CorruptionError, StoreError
 from prefect_simopt.fields import field_document, read_field
-from prefect_simopt.hierarchy import LAYOUT, study_attributes
+from prefect_simopt.hierarchy import LAYOUT
 from prefect_simopt.lease import TTL, Lease
 from prefect_simopt.ledger import Ledger
 from prefect_simopt.outcomes import FOLDER, decode_outcomes, trial_range
 from prefect_simopt.proposals import Proposal
+from prefect_simopt.requests import pending
 from prefect_simopt.spec import StudySpec
+from prefect_simopt.steering import Request, Steering
 from prefect_simopt.storage import Storage, StudyLocation
 from prefect_simopt.trial import Outcome, Reason, Status, Trial
 from prefect_simopt.view import View
@@ -64,6 +68,7 @@ class Record:
         self._tries: dict[tuple[int, int], int] = {}  # the last failed attempt of each run that has not ended
         self._checkpoints: list[tuple[int, str, str]] = []  # seq, key, SHA-256
         self._dropped: dict[int, int] = {}  # trials that a repair dropped, and the seq at which they were told
+        self._taken_up: set[str] = set()  # tokens of requests
         self._seconds = 0.0  # that earlier runs took
         self._started = self._flushed = time.monotonic()
         self._begun = self._closed = False
@@ -110,7 +115,7 @@ class Record:
             StoreError: the store cannot be read or written.
         """
         storage = location.storage()
-        _refuse_conflict(storage, spec)
+        refuse_conflict(storage, spec)
         vanish = storage.footprint()
         record = cls(location, storage, Lease(storage, lease_ttl), spec)
         record._vanish = vanish
@@ -130,6 +135,11 @@ class Record:
     def token(self) -> str:
         """What tells this writer of the study from those before and after it."""
         return self._lease.token
+
+    @property
+    def steering(self) -> Steering:
+        """What the requests that were taken up so far come to."""
+        return Steering.of(self._view.hierarchy.attributes)
 
     def attempts(self, trial: int, replicate: int = 0) -> int:
         """How many runs of a trial that has not ended have failed so far, in earlier runs of the study too."""
@@ -231,6 +241,44 @@ class Record:
         """
         return generations(self._ledger.after(after), self._spec.make_space(), under_way)
 
+    def requests(self) -> list[tuple[str, Request]]:
+        """What people ask for and is not taken up yet, in order, each with its object's key."""
+        waiting: list[tuple[str, Request]] = []
+        gone: list[str] = []
+        for key, request in pending(self._storage):
+            if request is not None and request.token not in self._taken_up:
+                waiting.append((key, request))
+                continue
+            gone.append(key)  # what a kill has left here, or what is no request
+            if request is None:
+                _log.warning("%s/%s is no request; it is left out", self._storage.url, key)
+        if gone:
+            self._storage.delete(gone)
+        return waiting
+
+    def take_up(self, key: str, request: Request, steering: Steering, *, refused: str = "", note: str = "") -> None:
+        """A request is part of the study from here on: call this once the search has done what it asks for.
+
+        Args:
+            key: of its object, which goes away.
+            request: the request.
+            steering: what all requests come to with it.
+            refused: why it was not done after all; empty when it was.
+            note: what else is to be said of it.
+        """
+        attributes = {**self._view.hierarchy.attributes, "steering": steering.document()}
+        self._append([request_entry(request, attributes, refused, note)])
+        self.flush(force=True)  # who asked wants to see it
+        self._storage.delete([key])
+
+    def requested(self, after: int = -1) -> Iterable[tuple[int, Request]]:
+        """The requests that were done after a ledger record, in order, each with the number of its record."""
+        return [
+            (entry["seq"], Request.from_json(entry["used"]))
+            for entry in self._ledger.after(after)
+            if entry["activity"] == "request" and not entry["generated"]["refused"]
+        ]
+
     def flush(self, *, force: bool = False) -> None:
         """Bring the arrays up to the ledger, at most once a second unless forced; remove outcomes that were told."""
         if not force and time.monotonic() - self._flushed < FLUSH_SECONDS:
@@ -281,7 +329,7 @@ class Record:
         """
         storage, spec = self._storage, self._spec
         storage.clean()
-        attributes = _refuse_conflict(storage, spec)  # again: now nobody else can write
+        attributes = refuse_conflict(storage, spec)  # again: now nobody else can write
         now = datetime.now(UTC).isoformat(timespec="seconds")
         fresh = _attributes(spec, provenance, {"created": now, "provenance": dict(provenance)})
         self._view = View(storage, spec, fresh, fresh=attributes is None)
@@ -346,6 +394,8 @@ class Record:
                 used = entry["used"]
                 self._dropped |= dict(zip(used["trials"], used["told"], strict=True))
                 self._checkpoints = [each for each in self._checkpoints if each[1] not in used["checkpoints"]]
+            elif kind == "request":
+                self._taken_up.add(entry["used"]["token"])
             elif kind == "run" and entry["id"] != self._run:
                 self.earlier = entry.get("used", self.earlier)
         self._view.apply(entries)
@@ -391,47 +441,7 @@ def _attributes(spec: StudySpec, provenance: Mapping[str, Any], known: Mapping[s
     return {**known, **own}
 
 
-def _refuse_conflict(storage: Storage, spec: StudySpec) -> dict[str, Any] | None:
-    """The attributes of the study that is there, if it asks the same question."""
-    attributes = study_attributes(storage)
-    if attributes is None:
-        return None
-    try:
-        stored = StudySpec.model_validate(attributes["spec"])
-    except ValueError:
-        raise StudyConflictError(
-            f"{storage.url} was written by a version of simopt whose spec this one does not read; "
-            "give the study another name"
-        ) from None
-    changes = list(_changes(stored.question, spec.question))
-    if spec.budget.trials < stored.budget.trials:
-        changes.append(f"budget.trials was {stored.budget.trials} and is {spec.budget.trials} (it may only grow)")
-    if changes:
-        shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
-        raise StudyConflictError(
-            f"{storage.url} holds a study that asks another question: {shown}. Give this one another name, or undo "
-            "the change to go on with that one."
-        )
-    return attributes
-
-
 def _seconds_between(begin: str, end: str) -> float:
     if not begin:
         return 0.0
     return max((datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds(), 0.0)
-
-
-def _changes(old: Any, new: Any, path: str = "") -> Iterable[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in dict.fromkeys([*old, *new]):
-            yield from _changes(old.get(name), new.get(name), f"{path}.{name}" if path else name)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for i, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from _changes(before, after, f"{path}[{i}]")
-    elif old != new:
-        yield f"{path} was {_shown(old)} and is {_shown(new)}"
-
-
-def _shown(value: Any) -> str:
-    text = "left out" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -19,6 +19,7 @@ from prefect_simopt.loop import Ending, Observer, Search
 from prefect_simopt.optimizers.auto import choose
 from prefect_simopt.optimizers.make import make_config
 from prefect_simopt.record import Record
+from prefect_simopt.requests import pending
 from prefect_simopt.signals import stop_on_signals
 from prefect_simopt.simulators.devices import available_workers
 from prefect_simopt.simulators.local import LocalCompute, SimulatorInfo
@@ -120,6 +121,7 @@ def local_compute(
         spec.simulator,
         space_names=[parameter.name for parameter in spec.space],
         conditional=spec.conditional,
+        slopes=spec.slopes,
         workers=workers or (available_workers() if wanted == "auto" else wanted),
         timeout=spec.compute.timeout,
         function=function,
@@ -213,7 +215,8 @@ def stop_if_finished(spec: StudySpec, location: StudyLocation) -> None:
         ended = study.ending not in ("", "interrupted")
     except (NoStudyError, CorruptionError, ValueError):  # opening it to write says what is wrong with it
         return
-    if ended and stored.question == spec.question and stored.budget == spec.budget:
+    answered = ended and stored.question == spec.question and stored.budget == spec.budget
+    if answered and not pending(location.storage()):
         raise StudyFinished(study)
 
 

@@ -8,12 +8,14 @@ from prefect_simopt.api import load_study
 from prefect_simopt.console import print_summary
 from prefect_simopt.errors import NoStudyError, SpecError, StoreError
 from prefect_simopt.report.front import front_of
+from prefect_simopt.requests import pending, taken_up
+from prefect_simopt.steering import Request, Steering
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.study import Study
 from prefect_simopt.summary import summarize
 from prefect_simopt.trial import Trial
 
-__all__ = ["show"]
+__all__ = ["requests_of", "show"]
 
 
 def show(arguments: argparse.Namespace) -> None:
@@ -39,7 +41,32 @@ def show(arguments: argparse.Namespace) -> None:
             print(line)
         if (front := front_of(study)) is not None:
             print(front.text())
-    print_summary(summarize(study), as_json=arguments.json)
+    print_summary(summarize(study) | requests_of(study), as_json=arguments.json)
+
+
+def requests_of(study: Study) -> dict[str, Any]:
+    """What people have asked of a study, as a JSON document; empty when they have not.
+
+    Returns:
+        `requests`: those `pending`, `applied` and `refused`, each a list in order; `paused`: by whom and since when.
+    """
+    steering, storage = Steering.of(study.attributes), study.location.storage()
+    records = list(taken_up(storage, steering.requests))[::-1]
+    known = {record["used"]["token"] for record in records}
+    found: dict[str, list[dict[str, Any]]] = {"pending": [], "applied": [], "refused": []}
+    for record in records:
+        refused, note = record["generated"]["refused"], record["generated"]["note"]
+        found["refused" if refused else "applied"].append(_request(Request.from_json(record["used"]), refused or note))
+    waiting = [request for _, request in pending(storage) if request is not None and request.token not in known]
+    found["pending"] = [_request(request) for request in waiting]
+    document: dict[str, Any] = {"requests": found} if records or waiting else {}
+    return document | ({"paused": steering.paused} if steering.paused else {})
+
+
+def _request(request: Request, note: str = "") -> dict[str, Any]:
+    facts = {"request": request.token, "kind": request.kind, **request.content}
+    facts |= {"agent": request.agent, "at": request.at, "text": request.sentence}
+    return facts | ({"note": note} if note else {})
 
 
 def _studies(url: str) -> Iterator[Study]:
@@ -55,6 +82,13 @@ def _remarks(study: Study) -> Iterator[str]:
     """What the one line of the summary does not say."""
     if study.verdict:
         yield study.verdict
+    requests = requests_of(study)
+    for state in ("applied", "refused", "pending"):
+        for each in requests.get("requests", {}).get(state, ()):
+            note = each.get("note", "")
+            yield f"{state}: {each['text']}, {each['at']}" + (f"; {note}" if note else "")
+    if "paused" in requests:
+        yield f"paused by {requests['paused']}; `simopt resume {study.url}` goes on"
     if len(versions := study.attributes.get("simulators", ())) > 1:
         yield (
             f"its trials come from {len(versions)} versions of the simulator, which changed between two runs; "

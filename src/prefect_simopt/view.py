@@ -106,7 +106,7 @@ class View:
                 self._add_replicate(entry)
             elif kind == "field":
                 self._add_field(entry)
-            elif kind in ("study", "revision"):
+            elif kind in ("study", "revision", "request"):
                 self.hierarchy.attributes = dict(entry["generated"]["attributes"])
                 self.reshaped = True
             elif kind == "repair":
