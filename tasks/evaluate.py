@@ -28,6 +28,7 @@ from prefect.runtime import task_run
 from prefect.states import Cancelled, Completed, Failed
 
 from prefect_simopt.compute import Compute
+from prefect_simopt.tasks.quiet import hush
 from prefect_simopt.trial import Outcome, Run, Status
 
 __all__ = ["Batch", "TrackedCompute", "evaluate"]
@@ -38,15 +39,7 @@ BURST = 200  # task runs that may be ahead of that rate
 OUTSTANDING = 500  # task runs at once: many more and the server's event queue drops some
 
 
-class _Quiet(logging.Filter):
-    """Keeps the several task runs a second out of the log, which tells of generations and failed trials."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        ours = getattr(record, "task_name", "") in ("evaluate", "record", "report")
-        return not ours or (record.levelno >= logging.WARNING and not record.msg.startswith("Task run failed with"))
-
-
-logging.getLogger("prefect.task_runs").addFilter(_Quiet())
+hush()
 
 
 class Batch:
