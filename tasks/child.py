@@ -25,6 +25,7 @@ class Plan:
         names: the space's parameters.
         required: metrics without which a run has failed.
         conditional: those of the parameters that some runs do not have, and whether they are numbers.
+        slopes: those by which the required metrics are to be differentiated.
         sidecar: makes the job variables of pods in which the simulator has a container of its own, given its memory.
     """
 
@@ -34,6 +35,7 @@ class Plan:
     names: Sequence[str]
     required: Sequence[str]
     conditional: Mapping[str, bool]
+    slopes: Sequence[str]
     sidecar: Callable[[str | None], dict[str, Any]] | None = None
 
 

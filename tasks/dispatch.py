@@ -218,7 +218,7 @@ class WorkPool:
             child.key = Assignment(
                 self._plan.document, self._plan.names, self._plan.required, self._plan.info.identity, self._code,
                 self._config.timeout, self._capacity, self._token, runs,
-                self._plan.conditional,
+                self._plan.conditional, self._plan.slopes,
             ).write(self._storage)  # fmt: skip
         child.memory = self._memory
         tags = ["simopt", self._tag, *([f"{PARENT}{parent}"] if (parent := flow_run.id) else [])]

@@ -43,12 +43,12 @@ def planner(spec: StudySpec) -> Callable[[Pool], Plan]:
                 raise SpecError([Problem("compute.pool", message)])
             info = SimulatorInfo(check_container(described, names, spec.conditional))
             beside = sidecar(spec.simulator, spec.compute, pool)
-            return Plan(info, document, archive, names, spec.metrics, spec.conditional, beside)
+            return Plan(info, document, archive, names, spec.metrics, spec.conditional, spec.slopes, beside)
         compute = local_compute(spec, workers=1)
         try:
             info = compute.start()
         finally:
             compute.close()
-        return Plan(info, document, archive, names, spec.metrics, spec.conditional)
+        return Plan(info, document, archive, names, spec.metrics, spec.conditional, spec.slopes)
 
     return plan

@@ -34,6 +34,7 @@ class Assignment:
         token: of the study's writer.
         runs: what is to be run.
         conditional: those of the parameters that some runs do not have, and whether they are numbers.
+        slopes: those by which the required metrics are to be differentiated.
     """
 
     simulator: Mapping[str, Any]
@@ -46,6 +47,7 @@ class Assignment:
     token: str
     runs: Sequence[Run]
     conditional: Mapping[str, bool] = field(default_factory=dict)
+    slopes: Sequence[str] = ()
 
     def write(self, storage: Storage) -> str:
         """Write it, and return its key.

@@ -34,7 +34,7 @@ class Cache:
     def __init__(self, spec: StudySpec, location: StudyLocation, identity: str, capacity: int) -> None:
         self._spec, self._identity = spec, identity
         self._store = StudyLocation(location.url.rpartition("/")[0] or "/", location.options)
-        self._enabled = spec.cache and spec.replicates == 1
+        self._enabled = spec.cache and spec.replicates == 1 and not spec.slopes  # gradients are in the ledgers alone
         self._sink = TrialSink(location, capacity, arbitrated=True)
         self._kinds = _kinds(spec.make_space())
         self._found: dict[Hashable, _Source] = {}

@@ -78,6 +78,7 @@ def evaluate_batch(location: StudyLocation, key: str, listener: Listener) -> Rep
             _config.validate_python({**batch.simulator, "directory": folder}),
             space_names=batch.names,
             conditional=batch.conditional,
+            slopes=batch.slopes,
             workers=1,
             timeout=batch.timeout + (STOP_MARGIN if batch.simulator["type"] == "container" else 0.0),
             listener=listener,

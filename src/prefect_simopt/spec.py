@@ -10,7 +10,7 @@ from prefect_simopt.compute_config import ComputeConfig, LocalComputeConfig
 from prefect_simopt.conditions import Conditions
 from prefect_simopt.errors import SpecError
 from prefect_simopt.forms import MODEL
-from prefect_simopt.optimizers.config import AutoConfig, OptimizerConfig
+from prefect_simopt.optimizers.config import AutoConfig, GradientConfig, OptimizerConfig
 from prefect_simopt.problems import wrong_at
 from prefect_simopt.relations import Relation, RelationSyntaxError
 from prefect_simopt.simulators.config import SimulatorConfig
@@ -185,6 +185,12 @@ class StudySpec(_Config):
         if self.simulator.type == "container" and self.compute.type != "work_pool":
             message = "a container simulator runs on a Kubernetes work pool: compute: {type: work_pool, pool: NAME}"
             raise wrong_at("compute.type", message)
+        if isinstance(self.optimizer, GradientConfig):
+            if self.simulator.type != "python":
+                message = "gradients come from Python simulators; a program has none: take pso, cma or another"
+                raise wrong_at("optimizer.type", message)
+            if not self.slopes:
+                raise wrong_at("optimizer.type", "gradients need a continuous parameter: one of type float, no step")
         fixed = getattr(self.simulator, "arguments", {})
         for name in fixed:
             if name in first:
@@ -201,6 +207,12 @@ class StudySpec(_Config):
         """Names of the parameters that some trials do not have, and whether they are numbers."""
         numbers = numeric_names(self.space)
         return {each.name: each.name in numbers for each in self.space if each.when}
+
+    @property
+    def slopes(self) -> list[str]:
+        """Names of the parameters by which the optimizer wants the metrics differentiated."""
+        wanted = isinstance(self.optimizer, GradientConfig)
+        return [each.name for each in self.space if wanted and each.levels == 0]
 
     @property
     def metrics(self) -> list[str]:

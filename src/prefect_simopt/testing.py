@@ -67,6 +67,7 @@ class SimulatorTests:
             spec.simulator,
             space_names=names,
             conditional=spec.conditional,
+            slopes=spec.slopes,
             workers=workers,
             required_metrics=spec.metrics,
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 __all__ = ["Outcome", "Reason", "Run", "Status", "Trial", "merge", "standard_errors"]
 
+Gradients = Mapping[str, Mapping[str, float | None]]
+
 
 class Status(IntEnum):
     """What is known of a trial; the values are those of the array `status`."""
@@ -76,6 +78,7 @@ class Outcome:
         worker: `host:pid` of the process that ran it.
         batch: number of the batch that it was part of, -1 when that is not known.
         cached: `study/trial` whose result was taken instead of a run; empty for a run.
+        gradients: derivatives by metric and parameter, where they were asked for; None where one is not finite.
     """
 
     trial: int
@@ -92,6 +95,7 @@ class Outcome:
     worker: str = ""
     batch: int = -1
     cached: str = ""
+    gradients: Gradients = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON document without the entries that say nothing."""
@@ -107,6 +111,7 @@ class Outcome:
             "started",
             "worker",
             "cached",
+            "gradients",
         ):
             if value := getattr(self, name):
                 document[name] = dict(value) if isinstance(value, Mapping) else value
@@ -143,6 +148,7 @@ class Trial:
         message: one sentence on the failure.
         output: the last lines that a failed one printed.
         cached: `study/trial` whose result was taken instead of simulating; empty when it was simulated.
+        gradients: derivatives by metric and parameter, the mean over the replicates; None where one is not finite.
     """
 
     number: int
@@ -159,6 +165,7 @@ class Trial:
     message: str = ""
     output: str = ""
     cached: str = ""
+    gradients: Gradients = field(default_factory=dict)
 
 
 def merge(outcomes: Sequence[Outcome]) -> Outcome:
@@ -177,7 +184,14 @@ def merge(outcomes: Sequence[Outcome]) -> Outcome:
         return replace(failed, replicate=0, message=message, seconds=seconds, started=ordered[0].started)
     names = [name for name in good[0].metrics if all(name in outcome.metrics for outcome in good)]
     metrics = {name: math.fsum(outcome.metrics[name] for outcome in good) / len(good) for name in names}
-    return replace(good[0], replicate=0, metrics=metrics, seconds=seconds, started=ordered[0].started)
+    means = {metric: {name: _mean([outcome.gradients[metric][name] for outcome in good]) for name in slope}
+             for metric, slope in good[0].gradients.items()}  # fmt: skip
+    return replace(good[0], replicate=0, metrics=metrics, gradients=means, seconds=seconds, started=ordered[0].started)
+
+
+def _mean(numbers: Sequence[float | None]) -> float | None:
+    known = [number for number in numbers if number is not None]
+    return math.fsum(known) / len(known) if len(known) == len(numbers) else None
 
 
 def standard_errors(outcomes: Sequence[Outcome]) -> dict[str, float]:

@@ -14,6 +14,7 @@ __all__ = [
     "CMAConfig",
     "DEConfig",
     "GAConfig",
+    "GradientConfig",
     "GridConfig",
     "LHSConfig",
     "NSGA2Config",
@@ -170,6 +171,32 @@ class SAConfig(_Adaptive):
     )
 
 
+class GradientConfig(_Sequential):
+    """Gradient descent from many starts, for simulators that give derivatives."""
+
+    model_config = ConfigDict(title="Gradient")
+
+    type: Literal["gradient"] = Field(
+        default="gradient", description="Gradient descent from many starts, for simulators that give derivatives."
+    )
+    method: Literal["lbfgsb", "adam"] = Field(
+        default="lbfgsb", description="Projected L-BFGS with line search; or Adam, whose steps bear noise."
+    )
+    starts: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Searches side by side, which is also the size of a generation; left out, as compute suggests.",
+    )
+    step: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Length of the first step as a share of a parameter's range; Adam's fall with their number's root.",
+    )
+    pairs: int = Field(default=10, ge=1, le=100, description="Moves from which L-BFGS takes the curvature.")
+
+
 class NSGA2Config(_Sequential):
     """Non-dominated sorting genetic algorithm II, for several objectives."""
 
@@ -283,7 +310,8 @@ OptimizerConfig = Annotated[
     | LHSConfig
     | GridConfig
     | PointsConfig
-    | OptunaConfig,
+    | OptunaConfig
+    | GradientConfig,
     Field(discriminator="type"),
     Tabs(),
 ]

@@ -14,6 +14,7 @@ from prefect_simopt.optimizers.config import OptimizerConfig
 from prefect_simopt.optimizers.de import DE
 from prefect_simopt.optimizers.engine import Engine
 from prefect_simopt.optimizers.ga import GA
+from prefect_simopt.optimizers.gradient import Gradient
 from prefect_simopt.optimizers.grid import Grid
 from prefect_simopt.optimizers.lhs import LHS
 from prefect_simopt.optimizers.nsga2 import NSGA2
@@ -40,6 +41,7 @@ ENGINES: dict[str, type[Engine]] = {
     "grid": Grid,
     "points": Points,
     "optuna": Optuna,
+    "gradient": Gradient,
 }
 """The engine of each `type` of configuration but `auto`, which picks one of these."""
 

@@ -86,7 +86,7 @@ class Optuna(Engine):
 
                 def draw(_: Ids, asked: list[Any] = asked) -> Array:
                     if asked and anchors is None:  # the relations exclude what it samples
-                        return self._rng.random((1, self.space.dimensions))
+                        return self._placement.stretch(self._rng.random((1, self.space.dimensions)))
                     asked.append(study.ask(distributions))
                     return self._coordinates(asked[-1].params)
 
@@ -158,10 +158,10 @@ class Optuna(Engine):
 
     def _standings(self) -> tuple[list[list[float]] | None, list[float] | None]:
         """Finite values of the told trials, and their violations where the sampler is to know them."""
-        good = np.isfinite(self._values).all(axis=1)
+        good: Mask = np.isfinite(self._values).all(axis=1)
         if not good.any():
             return None, None
-        values = np.where(good[:, None], self._values, self._values[good].max(axis=0))
+        values: Array = np.where(good[:, None], self._values, self._values[good].max(axis=0))
         bounded = self._violations[np.isfinite(self._violations)]
         violations = np.minimum(self._violations, bounded.max(initial=0.0))
         if not violations.any():

@@ -46,10 +46,13 @@ class Result:
     Attributes:
         metrics: finite numbers by name.
         fields: arrays, or `Field`s, by name.
+        gradients: derivatives of metrics by float parameters, as `{metric: {parameter: number}}`, from a simulator
+            marked `gradients=True`.
     """
 
     metrics: Mapping[str, Any]
     fields: "Mapping[str, npt.ArrayLike | Field]" = field(default_factory=dict)
+    gradients: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,21 +80,28 @@ class Traits:
 
     Attributes:
         batch: rows in each call, 0 for one trial at a time.
-        differentiable: whether gradients may be asked for.
+        differentiable: whether JAX may differentiate it.
+        gradients: whether it returns gradients itself.
     """
 
     batch: int = 0
     differentiable: bool = False
+    gradients: bool = False
 
 
 @overload
 def simulator(function: F) -> F: ...
 @overload
 def simulator(
-    *, batch: bool = False, batch_size: int = BATCH_SIZE, differentiable: bool = False
+    *, batch: bool = False, batch_size: int = BATCH_SIZE, differentiable: bool = False, gradients: bool = False
 ) -> Callable[[F], F]: ...
 def simulator(
-    function: F | None = None, *, batch: bool = False, batch_size: int = BATCH_SIZE, differentiable: bool = False
+    function: F | None = None,
+    *,
+    batch: bool = False,
+    batch_size: int = BATCH_SIZE,
+    differentiable: bool = False,
+    gradients: bool = False,
 ) -> F | Callable[[F], F]:
     """Declare how a function may be called. The function itself stays as it is.
 
@@ -103,6 +113,7 @@ def simulator(
             simulator compiles once, and its results depend neither on the number of workers nor on interruptions.
         batch_size: rows of a call.
         differentiable: its metrics may be differentiated by JAX with respect to the float parameters.
+        gradients: it returns derivatives by all float parameters itself, in `Result(metrics, gradients=...)`.
 
     Example:
         ```python
@@ -111,7 +122,7 @@ def simulator(
             return {"value": x**2 + y**2}
         ```
     """
-    declared = Traits(batch_size if batch else 0, differentiable)
+    declared = Traits(batch_size if batch else 0, differentiable, gradients)
 
     def mark(marked: F) -> F:
         marked.__simopt__ = declared  # type: ignore[attr-defined]

@@ -187,8 +187,8 @@ class Host:
                 digests[name] = self._open_sink().put_field(run.trial, name, field)
             except ValueError as error:
                 return self._failed(run, RunFailure(Reason.BAD_FIELD, str(error)), started, seconds)
-        return Outcome(run.trial, Status.COMPLETE, run.replicate, metrics, digests, seconds,
-                       attempt=run.attempt, started=started, worker=self._worker)  # fmt: skip
+        return Outcome(run.trial, Status.COMPLETE, run.replicate, metrics, digests, seconds, attempt=run.attempt,
+                       started=started, worker=self._worker, gradients=result.gradients)  # fmt: skip
 
     def _failed(self, run: Run, error: BaseException, started: float, seconds: float) -> Outcome:
         reason, message = describe(error)
@@ -277,7 +277,10 @@ class Host:
 def load(setup: dict[str, Any], blob: bytes) -> Simulator:
     """The simulator that a setup describes."""
     if setup["simulator"]["type"] == "python":
-        return python.PythonFunction(setup["simulator"], setup["names"], blob, setup["code"], setup["conditional"])
+        return python.PythonFunction(
+            setup["simulator"], setup["names"], blob, setup["code"], setup["conditional"], setup["required"],
+            setup["slopes"],
+        )  # fmt: skip
     if setup["simulator"]["type"] == "container":
         from prefect_simopt.simulators.container import ContainerProgram
 

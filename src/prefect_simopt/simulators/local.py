@@ -37,6 +37,7 @@ class LocalCompute:
         simulator: the spec's simulator.
         space_names: names of the space's parameters.
         conditional: those that some runs do not have, and whether they are numbers.
+        slopes: those by which the required metrics are to be differentiated.
         workers: how many run at the same time.
         timeout: seconds after which a call of the simulator is killed; None for no limit.
         listener: hears what simulators print and how far they are.
@@ -71,11 +72,12 @@ class LocalCompute:
         function: Callable[..., Any] | None = None,
         required_metrics: Sequence[str] = (),
         conditional: Mapping[str, bool] = MappingProxyType({}),
+        slopes: Sequence[str] = (),
     ) -> None:
         self.workers = workers
         self._simulator, self._names, self._timeout = simulator, list(space_names), timeout
         self._listener, self._function, self._required = listener, function, list(required_metrics)
-        self._conditional = dict(conditional)
+        self._conditional, self._slopes = dict(conditional), list(slopes)
         self._location, self._capacity, self._token = location, capacity, ""
         self._info: SimulatorInfo | None = None
         self._lock = threading.RLock()
@@ -113,6 +115,7 @@ class LocalCompute:
             **described,
             "names": self._names,
             "conditional": self._conditional,
+            "slopes": self._slopes,
             "required": self._required,
             "timeout": self._timeout,
             "start_seconds": patience or (BUILD_SECONDS if building else START_SECONDS),

@@ -4,6 +4,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from typing import Any
 from prefect_simopt.errors import SimulatorError
 from prefect_simopt.simulators import resolve
 from prefect_simopt.simulators.contract import Context, Result, traits
+from prefect_simopt.simulators.gradients import Differentiation
 from prefect_simopt.simulators.identity import identity
 from prefect_simopt.simulators.results import split_batch, to_result
 from prefect_simopt.simulators.workspace import Workspace
@@ -29,12 +31,15 @@ class PythonFunction:
         blob: the function itself as cloudpickle wrote it; empty for an entrypoint.
         code: digest of a function that came as a blob.
         conditional: the parameters that some runs do not have, and whether they are numbers.
+        required: the metrics that count.
+        slopes: the parameters by which they are to be differentiated.
 
     Attributes:
         info: what the flow is told: traits and identity.
 
     Raises:
-        SimulatorError: the function is missing, does not import, or does not take the parameters.
+        SimulatorError: the function is missing, does not import, does not take the parameters, or has no gradients
+            where they are wanted.
     """
 
     def __init__(
@@ -44,6 +49,8 @@ class PythonFunction:
         blob: bytes,
         code: str,
         conditional: Mapping[str, bool] = MappingProxyType({}),
+        required: Sequence[str] = (),
+        slopes: Sequence[str] = (),
     ) -> None:
         directory = Path(simulator["directory"])
         if blob:
@@ -58,9 +65,14 @@ class PythonFunction:
         label = simulator["entrypoint"] if not blob else getattr(self._function, "__qualname__", "function")
         absent = () if declared.batch else conditional  # a batch always gets a column
         self._context = check_signature(self._function, label, names, self._arguments, absent)
+        alone = set(names) == set(slopes) and not self._context and not conditional
+        self._slopes = (
+            Differentiation(self._function, label, declared, required, slopes, alone=alone) if slopes else None
+        )
+        self._call = self._slopes.call if self._slopes else lambda keywords: to_result(self._function(**keywords))
         self.info = {
             "batch": declared.batch,
-            "differentiable": declared.differentiable,
+            "differentiable": declared.differentiable or declared.gradients,
             "identity": identity({
                 "type": "python",
                 "function": getattr(self._function, "__qualname__", label),
@@ -68,6 +80,7 @@ class PythonFunction:
                 "sources": resolve.SOURCES,
                 "arguments": self._arguments,
                 "environment": simulator["environment"],
+                **({"differentiated": list(slopes)} if slopes else {}),  # in other digits than without gradients
             }),
         }  # fmt: skip
 
@@ -76,7 +89,7 @@ class PythonFunction:
         keywords = {**self._arguments, **run.parameters}
         if self._context:
             keywords["context"] = Context(run.seed, run.trial, workspace.directory(), workspace.progress, workspace.log)
-        return to_result(self._function(**keywords))
+        return self._with_slopes(self._call(keywords), run)
 
     def run_block(self, runs: Sequence[Run], workspace: Workspace) -> list[Result]:
         """Call the function once for a block: `runs`, the last one repeated until the block is full."""
@@ -93,8 +106,20 @@ class PythonFunction:
         if self._context:
             seeds, trials = np.array([row.seed for row in rows]), np.array([row.trial for row in rows])
             keywords["context"] = Context(seeds, trials, workspace.directory(), workspace.progress, workspace.log)
-        pieces = split_batch(self._function(**keywords), self.batch)
-        return [Result(metrics, fields) for metrics, fields in pieces[: len(runs)]]
+        returned = self._call(keywords)
+        pieces = split_batch(returned, self.batch)
+        results = [Result(metrics, fields) for metrics, fields in pieces[: len(runs)]]
+        if self._slopes is None:
+            return results
+        return [
+            self._with_slopes(replace(result, gradients=self._slopes.row(returned.gradients, i, self.batch)), run)
+            for i, (result, run) in enumerate(zip(results, runs, strict=True))
+        ]
+
+    def _with_slopes(self, result: Result, run: Run) -> Result:
+        if self._slopes is None:
+            return replace(result, gradients={}) if result.gradients else result
+        return replace(result, gradients=self._slopes.take(result.gradients, run.parameters))
 
 
 def check_signature(
