@@ -21,13 +21,15 @@ __all__ = ["optimize"]
     on_crashed=[sweep_children],
     on_cancellation=[sweep_children],
 )
-def optimize(study: StudySpec, new: bool = False, wait: float = 0.0) -> Any:
+def optimize(study: StudySpec, new: bool = False, wait: float = 0.0, review: int = 0) -> Any:
     """Search for the best parameters of a simulator; running the same study again goes on where it stopped.
 
     Args:
         study: The question: which simulator, what may vary, what counts, and for how long to search.
         new: Ask anew, under the next free name, instead of going on with the study of this name.
         wait: Seconds to wait while another run writes this study; 0 refuses at once.
+        review: Pause after every so many generations, until somebody resumes the run, with a form that takes points,
+            narrower bounds and a larger budget; 0 never pauses.
 
     Returns:
         The summary: state, counts, best trial, where the study is, its fingerprint.
@@ -40,7 +42,7 @@ def optimize(study: StudySpec, new: bool = False, wait: float = 0.0) -> Any:
         StudyInterrupted: it was stopped; what had ended is recorded.
     """
     try:
-        with tracked_session(study, new=new, wait=wait) as session:
+        with tracked_session(study, new=new, wait=wait, review=review) as session:
             session.search()
         return session.conclude(report(session.study, session.board))
     except SimoptError as error:

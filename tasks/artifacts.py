@@ -45,7 +45,7 @@ class Board:
         self._convergence = Convergence(self._scale, spec.name)
         self._best: list[tuple[tuple[float, ...], int, Trial]] = []
         self._running: dict[int, float] = {}
-        self._told = 0
+        self._told, self._budget = 0, spec.budget.trials
         self.last = -1
         self._changed = True
         self._waiting: list[Trial] | None = None
@@ -69,7 +69,7 @@ class Board:
     def generation_completed(self, number: int, progress: Progress) -> None:
         """Take up the search's own count, which knows of earlier runs."""
         with self._lock:
-            self._told = progress.told
+            self._told, self._budget = progress.told, progress.budget
             if len(self._spec.objectives) > 1:
                 self._best = [((), trial.number, trial) for trial in progress.ranking.pareto]
 
@@ -108,11 +108,11 @@ class Board:
             if not self._changed and not done:
                 return
             self._changed = False
-            share = (self._told + sum(self._running.values())) / self._spec.budget.trials
+            share = (self._told + sum(self._running.values())) / self._budget
             rows = [self._row(trial) for _, _, trial in self._best]
             picture = self._convergence.svg()
         percent = 100.0 if done else round(100 * min(share, 1.0), 2)
-        told = f"{self._spec.name}: {self._told} of up to {self._spec.budget.trials} trials"
+        told = f"{self._spec.name}: {self._told} of up to {self._budget} trials"
         self._write(client, "progress", "progress", percent, told)
         best = "trials that no other one dominates" if len(self._spec.objectives) > 1 else "best trials, the best first"
         self._write(client, "table", "best", orjson.dumps(rows).decode(), f"{self._spec.name}: {best}")

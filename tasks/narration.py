@@ -7,6 +7,7 @@ from prefect.events import emit_event
 
 from prefect_simopt.loop import Progress
 from prefect_simopt.spec import StudySpec
+from prefect_simopt.steering import Request
 from prefect_simopt.tasks.pace import Logger, Pace, PrintedLines
 from prefect_simopt.trial import Status, Trial
 
@@ -72,6 +73,11 @@ class Narrator(PrintedLines):
             self._logger.info("generation %d: %s", number, standing(progress))
         if self._generation_events.allows():
             self._emit("generation.completed", {"generation": number, **_facts(progress)})
+
+    def request_taken_up(self, request: Request, refused: str) -> None:
+        """What somebody asked of the study was done, or refused: the log has a line of it already."""
+        facts = {"kind": request.kind, **request.content, "agent": request.agent, "at": request.at}
+        self._emit("request.refused" if refused else "request.applied", {**facts, "because": refused})
 
     def completed(self, summary: Mapping[str, Any], ending: str) -> None:
         """The study has ended, one way or another."""

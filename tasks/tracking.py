@@ -35,6 +35,7 @@ from prefect_simopt.tasks.artifacts import Board
 from prefect_simopt.tasks.evaluate import TrackedCompute
 from prefect_simopt.tasks.narration import Narrator
 from prefect_simopt.tasks.record import Recorder
+from prefect_simopt.tasks.steering import PauseMirror, Review
 
 __all__ = ["FinishedSession", "TrackedSession", "as_spec", "failed", "study_name", "tracked_session"]
 
@@ -58,8 +59,9 @@ class TrackedSession:
         narrator: what the log and the events tell.
     """
 
-    def __init__(self, session: Session, board: Board, narrator: Narrator) -> None:
+    def __init__(self, session: Session, board: Board, narrator: Narrator, review: int = 0) -> None:
         self.session, self.board, self.narrator = session, board, narrator
+        self._review = [Review(session, review, f"flow run {flow_run.name}")] if review else []
         self._asked: BaseException | None = None
 
     def search(self) -> Ending:
@@ -88,7 +90,8 @@ class TrackedSession:
         session = self.session
         recorder = Recorder(session.record.flush, lambda: self.board.last)
         with TrackedCompute(session.compute, session.spec.compute.trials_per_task) as compute:
-            return session.search(compute, observers=[self.narrator, self.board], flush=recorder)
+            observers = [self.narrator, self.board, *self._review]
+            return session.search(compute, observers=observers, flush=recorder)
 
     @property
     def study(self) -> Study:
@@ -151,7 +154,7 @@ def failed(error: SimoptError) -> State[Any]:
 
 @contextmanager
 def tracked_session(
-    study: StudySpec | Mapping[str, Any], *, new: bool = False, wait: float = 0.0
+    study: StudySpec | Mapping[str, Any], *, new: bool = False, wait: float = 0.0, review: int = 0
 ) -> Iterator[TrackedSession | FinishedSession]:
     """Open a study in the current flow run; closes it on the way out, whatever happens.
 
@@ -159,6 +162,7 @@ def tracked_session(
         study: the spec, or a document of one.
         new: ask anew, under the next free name.
         wait: seconds to wait for another run of this study to end.
+        review: pause after every so many generations; 0 never does.
 
     Raises:
         SpecError: the document is no spec; nothing was written.
@@ -193,7 +197,7 @@ def tracked_session(
         return
     with stack:
         narrator.started(session.location.url, session.compute.workers, created=session.record.created)
-        tracked = TrackedSession(session, board, narrator)
+        tracked = TrackedSession(session, board, narrator, review)
         if not session.record.created:
             board.hold()
         companion = _Companion(tracked, run, logger)
@@ -242,6 +246,7 @@ class _Companion:
 
     def __init__(self, tracked: TrackedSession, run: UUID, logger: Any) -> None:
         self._tracked, self._run, self._logger = tracked, run, logger
+        self._mirror = PauseMirror(tracked.session, run, logger)
         self._ended = threading.Event()
         # The context tells which server is ours.
         context = copy_context()
@@ -268,6 +273,7 @@ class _Companion:
     def _look(self, client: SyncPrefectClient) -> None:
         try:
             self._tracked.board.publish(client)
+            self._mirror.look(client)
             if not _is_supervised():
                 self._heed(client)
         except (HTTPError, PrefectException) as error:

@@ -37,7 +37,7 @@ def print_request(arguments: argparse.Namespace) -> None:
         content["bounds"] = _bounds(arguments.param, StudySpec.model_validate(study.spec))
     elif kind == "extend":
         content |= {name: getattr(arguments, name) for name in ("trials", "wall_time")}
-    answer = ask_study(study, kind, content)
+    (answer,) = ask_study(study, [(kind, content)])
     print(orjson.dumps(answer).decode() if arguments.json else f"{study.name}: {answer['message']}")
 
 
@@ -58,11 +58,14 @@ def ask(url: str, kind: Kind, content: Mapping[str, Any] | None = None, *, agent
         SpecError: the study cannot do that; nothing was written.
         StoreError: there is no such study, or its store cannot be written.
     """
-    return ask_study(load_study(url), kind, content, agent=agent)
+    (answer,) = ask_study(load_study(url), [(kind, content or {})], agent=agent)
+    return answer
 
 
-def ask_study(study: Study, kind: Kind, content: Mapping[str, Any] | None = None, *, agent: str = "") -> dict[str, Any]:
-    """As `ask`, of a study that was opened."""
+def ask_study(
+    study: Study, wishes: Sequence[tuple[Kind, Mapping[str, Any]]], *, agent: str = ""
+) -> list[dict[str, Any]]:
+    """As `ask`, of a study that was opened, for several things in order: for all of them, or for none."""
     storage, spec = study.location.storage(), StudySpec.model_validate(study.spec)
     space = spec.make_space()
     steering = Steering.of(study.attributes)
@@ -72,17 +75,22 @@ def ask_study(study: Study, kind: Kind, content: Mapping[str, Any] | None = None
             steering = steering.after(each, space, spec.budget)
         except SpecError:  # it will be refused
             continue
-    named = {name: value for name, value in (content or {}).items() if value is not None}
-    request = make_request(kind, named, agent)
-    steering_then = steering.after(request, space, spec.budget)
-    running = study.state == "running"
-    answer: dict[str, Any] = {"name": study.name, "kind": kind, "request": "", "state": "unchanged", "running": running}
-    if kind in ("pause", "resume") and bool(steering_then.paused) == bool(steering.paused):
-        message = f"is paused already ({steering.paused})" if kind == "pause" else "is not paused; nothing is changed"
-        return {**answer, "message": message}
-    submit(storage, request)
-    message = f"{request.sentence}; {_when(study, steering_then, spec, running=running, paused=bool(steering.paused))}"
-    return {**answer, "request": request.token, "state": "pending", "message": message}
+    running, answers, requests = study.state == "running", [], []
+    for kind, content in wishes:
+        request = make_request(kind, {name: value for name, value in content.items() if value is not None}, agent)
+        before, steering = steering, steering.after(request, space, spec.budget)
+        answer = {"name": study.name, "kind": kind, "request": "", "state": "unchanged", "running": running}
+        if kind in ("pause", "resume") and bool(steering.paused) == bool(before.paused):
+            paused = f"is paused already ({before.paused})"
+            answers.append({**answer, "message": paused if kind == "pause" else "is not paused; nothing is changed"})
+            continue
+        when = _when(study, steering, spec, running=running, paused=bool(before.paused))
+        message = f"{request.sentence}; {when}"
+        answers.append({**answer, "request": request.token, "state": "pending", "message": message})
+        requests.append(request)
+    for request in requests:
+        submit(storage, request)
+    return answers
 
 
 def _when(study: Study, steering: Steering, spec: StudySpec, *, running: bool, paused: bool) -> str:
