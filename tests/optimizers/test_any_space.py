@@ -20,7 +20,7 @@ KINDS = [
     lambda name, n: Categorical(name, list(range(n + 1))),
 ]
 RELATIONS = ["{a} + {b} <= 3", "{a} < {b} + 1", "{a} * {b} >= 0.1", "sqrt({a}) <= 2", "exp({b}) >= 0.5 * {a}"]
-NAMES = ["pso", "ga", "sa", "de", "cma", "random", "sobol", "lhs", "grid"]
+NAMES = ["pso", "ga", "sa", "de", "cma", "random", "sobol", "lhs", "grid", "gradient"]
 
 
 @st.composite

@@ -30,10 +30,13 @@ def test_an_example_runs(place, files):
     spec = load_spec(place.path / "study.yaml")
     space = spec.make_space()
     required = [each.metric for each in [*spec.objectives, *spec.constraints]]
-    compute = place.start(spec.simulator, names=space.names, conditional=spec.conditional, required_metrics=required)
+    compute = place.start(
+        spec.simulator, names=space.names, conditional=spec.conditional, required_metrics=required, slopes=spec.slopes
+    )
     points = space.decode([[x] * space.dimensions for x in (0.2, 0.6)])
     outcomes = compute.submit([Run(row, point, seed=row, row=row) for row, point in enumerate(points)]).result(60)
     assert [outcome.status for outcome in outcomes] == [Status.COMPLETE] * 2, outcomes
+    assert all(list(outcome.gradients) == (required if spec.slopes else []) for outcome in outcomes)
 
 
 def test_there_are_examples():
