@@ -24,7 +24,7 @@ from prefect_simopt.blocks.resolve import resolve_store
 from prefect_simopt.compute import Place
 from prefect_simopt.compute_config import WorkPoolComputeConfig
 from prefect_simopt.errors import SimoptError, StudyFailedError, StudyInterrupted
-from prefect_simopt.loop import Ending
+from prefect_simopt.loop import Ending, Observer
 from prefect_simopt.naming import under_free_name
 from prefect_simopt.session import Session, StudyFinished, open_session
 from prefect_simopt.spec import StudySpec
@@ -90,7 +90,7 @@ class TrackedSession:
         session = self.session
         recorder = Recorder(session.record.flush, lambda: self.board.last)
         with TrackedCompute(session.compute, session.spec.compute.trials_per_task) as compute:
-            observers = [self.narrator, self.board, *self._review]
+            observers: list[Observer] = [self.narrator, self.board, *self._review]
             return session.search(compute, observers=observers, flush=recorder)
 
     @property

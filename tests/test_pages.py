@@ -1,10 +1,13 @@
 """The pages for people: their links lead somewhere, and they name every key of a study."""
 
+import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from prefect_simopt.cli import main
 from prefect_simopt.spec import StudySpec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,3 +24,25 @@ def test_links_lead_somewhere(page):
 def test_every_key_of_a_study_is_described():
     text = (ROOT / "docs" / "study.md").read_text()
     assert [name for name in StudySpec.model_fields if f"{name}:" not in text] == []
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+
+
+def test_steering_does_what_its_page_shows(tmp_path, monkeypatch, capsys):
+    """The commands, on a study of that name, and the Python."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "points.csv").write_text("x,y\n0.5,0.5\n1.5,-0.5\n")
+    spec = {"name": "bowl", "simulator": {"entrypoint": "bowl.py:bowl"}, "budget": {"trials": 20}, "optimizer": "pso",
+            "space": [{"name": name, "low": -5, "high": 5} for name in "xy"]}  # fmt: skip
+    (tmp_path / "study.yaml").write_text(json.dumps(spec))
+    (tmp_path / "bowl.py").write_text("def bowl(x, y):\n    return x**2 + y**2\n")
+    assert main(["run", "study.yaml", "--untracked"]) == 0
+    for line in blocks("steering.md", "sh")[0].splitlines():
+        assert main(shlex.split(line, comments=True)[1:]) == 0, line
+    assert main(["run", "study.yaml", "--untracked", "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert json.loads(shown.splitlines()[-1])["trials"]["total"] == 400
+    (code,) = blocks("steering.md", "python")
+    exec(compile(code, "steering.md", "exec"), {"__name__": "__main__"})

@@ -68,7 +68,7 @@ class Box:
 
     def clip(self, x: Array) -> Array:
         """Move coordinates beyond a bound to it. Shape (n, d)."""
-        return np.minimum(np.maximum(x, self.low), self.high)
+        return np.asarray(np.minimum(np.maximum(x, self.low), self.high))
 
     def fold(self, x: Array) -> Array:
         """Fold coordinates beyond a bound back into the box, as often as needed; others stay. Shape (n, d)."""
