@@ -21,7 +21,7 @@ demo: $(READY)          ## the coating study: create the environment, run it, sa
 	$(BIN)/python examples/demo.py
 
 test: $(READY)          ## everything that is not slow and needs no cluster
-	$(BIN)/python -m pytest -m 'not slow and not cluster' -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python tests/run.py 'not slow and not cluster' $(ARGS)
 
 test-slow: $(READY)     ## the suites that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)

@@ -39,8 +39,6 @@ def pytest_collection_modifyitems(items):
         if here in item.path.parents:
             item.add_marker(pytest.mark.prefect)
             item.add_marker(pytest.mark.timeout(300))
-            item.add_marker(pytest.mark.xdist_group("prefect"))  # one server, in one process
-    items.sort(key=lambda item: here not in item.path.parents)  # the longest group begins first
 
 
 @pytest.fixture(scope="session")
