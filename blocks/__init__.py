@@ -6,12 +6,12 @@ asks for it through an entry point of its own, where it looks for block types an
 
 from typing import TYPE_CHECKING, Any
 
-from prefect_simopt.blocks.simulators import CommandSimulatorBlock, PythonSimulatorBlock
+from prefect_simopt.blocks.simulators import CommandSimulatorBlock, ContainerSimulatorBlock, PythonSimulatorBlock
 
 if TYPE_CHECKING:
     from prefect_simopt.blocks.store import StudyStore as StudyStore
 
-__all__ = ["CommandSimulatorBlock", "PythonSimulatorBlock", "StudyStore"]
+__all__ = ["CommandSimulatorBlock", "ContainerSimulatorBlock", "PythonSimulatorBlock", "StudyStore"]
 
 
 def __getattr__(name: str) -> Any:

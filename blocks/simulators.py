@@ -8,13 +8,14 @@ from pydantic import BaseModel, JsonValue
 from prefect_simopt.blocks.base import DOCUMENTATION, LOGO, Block
 from prefect_simopt.simulators.config import (
     CommandSimulator,
+    ContainerSimulator,
     FieldSource,
     MetricSource,
     PythonSimulator,
     SourceRevision,
 )
 
-__all__ = ["CommandSimulatorBlock", "PythonSimulatorBlock"]
+__all__ = ["CommandSimulatorBlock", "ContainerSimulatorBlock", "PythonSimulatorBlock"]
 
 
 def _as_in(model: type[BaseModel], name: str) -> Any:
@@ -90,6 +91,44 @@ class CommandSimulatorBlock(Block):
             pydantic.ValidationError: a path leaves the trial's directory, or two metrics have the same name.
         """
         return _document(CommandSimulator, self)
+
+
+class ContainerSimulatorBlock(Block):
+    """Any program in an image that knows neither Prefect nor this project, run on a Kubernetes work pool.
+
+    Example:
+        Use a stored simulator in a study:
+        ```python
+        from prefect_simopt import Float, optimize
+        from prefect_simopt.blocks import ContainerSimulatorBlock
+
+        foam = ContainerSimulatorBlock.load("BLOCK_NAME")
+        study = optimize(foam.simulator(), space=[Float("angle", 0, 15)], compute={"pool": "kubernetes"}, name="wing")
+        ```
+    """
+
+    _block_type_name = "Container Simulator"
+    _logo_url = LOGO
+    _documentation_url = DOCUMENTATION
+    _description = "A program in an image that studies of prefect-simopt run as their simulator, in pods."
+
+    image: str = _as_in(ContainerSimulator, "image")
+    command: list[str] = _as_in(ContainerSimulator, "command")
+    user: int | None = _as_in(ContainerSimulator, "user")
+    files: list[str] = _as_in(ContainerSimulator, "files")
+    templates: dict[str, str] = _as_in(ContainerSimulator, "templates")
+    environment: dict[str, str] = _as_in(ContainerSimulator, "environment")
+    metrics: list[MetricSource] = _as_in(ContainerSimulator, "metrics")
+    fields: list[FieldSource] = _as_in(ContainerSimulator, "fields")
+    directory: str | None = _as_in(ContainerSimulator, "directory")
+
+    def simulator(self) -> dict[str, Any]:
+        """The `simulator` of a study spec.
+
+        Raises:
+            pydantic.ValidationError: a path leaves the trial's directory, or two metrics have the same name.
+        """
+        return _document(ContainerSimulator, self)
 
 
 def _document(model: type[BaseModel], block: Block) -> dict[str, Any]:

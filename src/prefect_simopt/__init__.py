@@ -42,7 +42,7 @@ _HOMES = {
 
 # `prefect block register -m prefect_simopt` looks for blocks among what `dir` names; they are no part of `import *`,
 # which must work without Prefect.
-_BLOCKS = ("CommandSimulatorBlock", "PythonSimulatorBlock", "StudyStore")
+_BLOCKS = ("CommandSimulatorBlock", "ContainerSimulatorBlock", "PythonSimulatorBlock", "StudyStore")
 
 __all__ = list(_HOMES)
 

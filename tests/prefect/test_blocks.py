@@ -12,7 +12,7 @@ from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from prefect_aws import AwsCredentials, MinIOCredentials
 
 from prefect_simopt.api import run_untracked
-from prefect_simopt.blocks import CommandSimulatorBlock, PythonSimulatorBlock, StudyStore
+from prefect_simopt.blocks import CommandSimulatorBlock, ContainerSimulatorBlock, PythonSimulatorBlock, StudyStore
 from prefect_simopt.errors import StoreError
 from prefect_simopt.flows.optimize import optimize
 from prefect_simopt.specfile import make_spec
@@ -30,7 +30,7 @@ class Checkout(urllib.request.BaseHandler):
         return addinfourl(io.BytesIO(path.read_bytes()), Message(), request.full_url, 200)
 
 
-@pytest.mark.parametrize("block", [StudyStore, PythonSimulatorBlock, CommandSimulatorBlock])
+@pytest.mark.parametrize("block", [StudyStore, PythonSimulatorBlock, CommandSimulatorBlock, ContainerSimulatorBlock])
 class TestStandards(BlockStandardTestSuite):
     @pytest.fixture
     def block(self, request):
@@ -49,11 +49,12 @@ def test_blocks_are_light_and_known_to_prefect():
         "import sys, prefect, prefect.blocks.core, prefect_simopt.blocks\n"
         "assert not {'jax', 'zarr', 'numpy', 'prefect_aws', 'boto3'} & set(sys.modules), sorted(sys.modules)\n"
         "from prefect.blocks.core import Block\n"
-        "names = {'study-store', 'python-simulator', 'command-simulator'}\n"
+        "names = {'study-store', 'python-simulator', 'command-simulator', 'container-simulator'}\n"
         "print(sorted(Block.get_block_class_from_key(name).__name__ for name in names))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout == "['CommandSimulatorBlock', 'PythonSimulatorBlock', 'StudyStore']\n", done.stderr
+    known = ["CommandSimulatorBlock", "ContainerSimulatorBlock", "PythonSimulatorBlock", "StudyStore"]
+    assert done.stdout == f"{known}\n", done.stderr
 
 
 def test_a_store_is_saved_with_its_credentials_and_loaded_with_them():
@@ -122,3 +123,20 @@ def test_a_stored_command_has_all_that_a_study_may_say_of_it():
     assert make_spec({**document, "simulator": stored}) == make_spec(document)
     with pytest.raises(ValueError, match="inside the trial's directory"):
         CommandSimulatorBlock(command=["solve"], templates={"../up": "in.j2"}).simulator()
+
+
+def test_a_stored_container_has_all_that_a_study_may_say_of_it():
+    described = {
+        "image": "registry/solver:1",
+        "command": ["solve", "{params}"],
+        "user": 1000,
+        "files": ["mesh"],
+        "templates": {"in.txt": "in.j2"},
+        "environment": {"A": "1"},
+        "metrics": [{"name": "drag", "stdout": "Cd = (.*)"}],
+        "fields": [{"name": "p", "file": "p.npy"}],
+    }
+    pods = {"type": "work_pool", "pool": "kubernetes"}
+    document = {"name": "s", "space": [{"name": "x", "low": 0, "high": 1}], "simulator": described, "compute": pods}
+    stored = ContainerSimulatorBlock(**described).simulator()
+    assert make_spec({**document, "simulator": stored}) == make_spec(document)
