@@ -37,16 +37,13 @@ find_program() {  # NAME: its path, by this image's own PATH and never among bus
   return 1
 }
 
-words() {  # PREFIX: how many files PREFIX.0, PREFIX.1 and so on there are
-  i=0
-  while [ -e "$1.$i" ]; do i=$((i + 1)); done
-  echo $i
-}
-
-content() {  # FILE: sets `word` to what it holds, newlines at its end included
-  word=$($busybox cat "$1"; echo x)
-  word=${word%x}
-  word=${word%$newline}
+content() {  # FILE: sets `word` to its lines, without the last newline; by the shell alone, since a process costs more
+  word=
+  between=
+  while IFS= read -r line; do
+    word=$word$between$line
+    between=$newline
+  done <"$1"
 }
 
 serve() {  # REQUEST
@@ -70,14 +67,17 @@ serve() {  # REQUEST
 }
 
 run() {  # REQUEST: becomes the program, in a process group of its own
-  for i in $($busybox seq 0 $(($(words "$1/env") - 1))); do
+  i=0
+  while [ -e "$1/env.$i" ]; do
     content "$1/env.$i"
     export "$word"
+    i=$((i + 1))
   done
-  set --  "$1"
-  for i in $($busybox seq 0 $(($(words "$1/arg") - 1))); do
+  i=0
+  while [ -e "$1/arg.$i" ]; do
     content "$1/arg.$i"
     set -- "$@" "$word"
+    i=$((i + 1))
   done
   request=$1
   shift
