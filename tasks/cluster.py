@@ -71,11 +71,15 @@ async def _look(run: str) -> tuple[str, str] | None:
             found = _pod(api.sanitize_for_serialization(pod)["status"])
             if not found[0] and pod.status.phase == "Running":
                 return "Running", "its container runs, but the flow run in it has not begun"
-            return found if found[0] or pod.status.phase != "Pending" else ("", await _warning(core, pod))
+            if found[0] or pod.status.phase != "Pending":
+                return found
+            message = await _warning(core, pod)
+            kind = "ConfigError" if "not found" in message else ""
+            return kind or (_unschedulable(message) if "nodes are available" in message else ""), message
         jobs = (await BatchV1Api(api).list_job_for_all_namespaces(label_selector=f"{_LABEL}={run}")).items
         for job in jobs:
             if message := await _warning(core, job):
-                return ("Quota" if "quota" in message else "Unschedulable"), message
+                return _refusal(message), message
         return ("", "") if jobs else None
     finally:
         await api.close()
@@ -86,7 +90,7 @@ async def _warning(core: Any, thing: Any) -> str:
     where = f"involvedObject.uid={thing.metadata.uid}"
     events = (await core.list_namespaced_event(thing.metadata.namespace, field_selector=where)).items
     messages: list[str] = [event.message for event in events if event.type == "Warning"]
-    return messages[-1] if messages else ""
+    return _short(messages[-1]) if messages else ""
 
 
 async def _remove(run: str) -> bool:
@@ -131,11 +135,23 @@ def _pod(status: dict[str, Any]) -> tuple[str, str]:
         return "Evicted", f"the pod was taken off its node ({status['reason']}): {status.get('message', '')}"
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            message = re.split(r"\.? no new claims|\.? preemption:", condition.get("message", ""))[0]
+            message = _short(condition.get("message", ""))
             return _unschedulable(message), message
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
             return "Evicted", f"the pod was taken off its node ({condition.get('reason')}): {condition.get('message')}"
     return "", ""
+
+
+def _short(message: str) -> str:
+    """Without what the scheduler adds on pods that it might have driven away."""
+    return re.split(r"\.? no new claims|\.? preemption:", message)[0]
+
+
+def _refusal(message: str) -> str:
+    """The category of a Job's warning."""
+    if "deadline" in message:
+        return "Deadline"
+    return "Quota" if "quota" in message else "Unschedulable"
 
 
 def _unschedulable(message: str) -> str:

@@ -29,6 +29,8 @@ _ADVICE = {
     "Unschedulable.Taint": "the nodes that are left have a taint: add it to compute.tolerations",
     "Unschedulable": "no node takes the pod: look at compute.node_selector, tolerations, gpus, cpu and memory",
     "Quota": "the namespace's quota is used up: ask for less, lower compute.max_pods, or have it raised",
+    "Deadline": "the pod's active_deadline has passed: raise it (compute.job_variables.active_deadline), or have "
+    "fewer trials in a batch (compute.trials_per_task)",
     "Running": "look at the pod's log: can it reach Prefect's API, and has the image this package?",
     "InitError": "a container that prepares the pod fails: look at its log",
     "ConfigError": "a Secret or ConfigMap that the pod names is missing, or its user may not be: see the "
