@@ -7,7 +7,7 @@ OUTPUT ?= studies
 
 unexport PYTHONDONTWRITEBYTECODE   # every start of a process would compile everything anew
 
-.PHONY: demo test test-slow test-cluster lint format types docs chaos bench up down wheel constraints clean
+.PHONY: demo test test-slow test-cluster lint format types docs chaos bench bench-cluster up down wheel constraints clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml requirements/constraints.txt
@@ -27,7 +27,7 @@ test-slow: $(READY)     ## the suites that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
 
 test-cluster: $(READY)  ## on a real Kubernetes, which it starts: about 20 minutes; CLUSTER_SCRIPTS names its scripts
-	tests/cluster/run $(ARGS)
+	tests/cluster/run $(BIN)/python -m pytest tests/cluster -m cluster $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -47,6 +47,9 @@ chaos: $(READY)         ## kills 200 studies at random moments and counts what w
 
 bench: $(READY)         ## the figures of docs/benchmarks.md
 	for each in startup runtime store optimizers_cost prefect_overhead; do $(BIN)/python benchmarks/$$each.py || exit 1; done
+
+bench-cluster: $(READY) ## what pods cost, on the same Kubernetes
+	tests/cluster/run $(BIN)/python benchmarks/cluster.py $(ARGS)
 
 docs: $(READY)          ## the pages' examples run and their links lead somewhere
 	$(BIN)/python -m pytest tests/test_pages.py tests/simulators/test_docs.py

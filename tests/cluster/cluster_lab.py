@@ -9,9 +9,16 @@ import sys
 import time
 import urllib.request
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect_aws import MinIOCredentials
+
+from prefect_simopt.blocks import StudyStore
 
 __all__ = [
     "GATEWAY",
@@ -19,11 +26,14 @@ __all__ = [
     "THIRD_PARTY_IMAGE",
     "TOLERATION",
     "WORKER_IMAGE",
+    "Kubelet",
     "PrefectServer",
     "Worker",
     "kubectl",
     "kubernetes",
+    "make_pool",
     "need_cluster",
+    "save_store",
 ]
 
 GATEWAY = "10.244.0.1"
@@ -58,6 +68,27 @@ def need_cluster() -> None:
         kubectl("get", "--raw", "/readyz")
     except (AssertionError, FileNotFoundError) as error:
         pytest.fail(f"{HOW} ({error})")
+
+
+def make_pool(name: str, namespace: str) -> None:
+    """Make a work pool of our template, for the test cluster's only node."""
+    template = json.loads(files("prefect_simopt.deployments").joinpath("kubernetes/base-job-template.json").read_text())
+    defaults = {"namespace": namespace, "image": POD_IMAGE, "image_pull_policy": "Never", "tolerations": [TOLERATION]}
+    for variable, value in defaults.items():
+        template["variables"]["properties"][variable]["default"] = value
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=name, type="kubernetes", base_job_template=template))
+
+
+def save_store(name: str, url: str, options: dict[str, Any]) -> None:
+    """Save a StudyStore block, with the credentials that pods take from there."""
+    credentials = MinIOCredentials(
+        minio_root_user=options["key"],
+        minio_root_password=options["secret"],
+        aws_client_parameters={"endpoint_url": options["endpoint_url"]},
+    )
+    credentials.save(name, overwrite=True)
+    StudyStore(url=url, credentials=credentials).save(name, overwrite=True)
 
 
 class _Process:
@@ -133,6 +164,41 @@ class Worker(_Process):
 
     def __init__(self, folder: Path, api: str, pool: str) -> None:
         command = ["worker", "start", "--pool", pool, "--type", "kubernetes", "--install-policy", "never"]
-        settings = {"PREFECT_API_URL": api, "PREFECT_WORKER_QUERY_SECONDS": "1",
+        settings = {"PREFECT_API_URL": api, "PREFECT_WORKER_QUERY_SECONDS": "1", "HOME": str(folder),
                     "PREFECT_WORKER_ENABLE_CANCELLATION": "true"}  # fmt: skip
         super().__init__(folder, command, settings)
+        del self.environment["PREFECT_HOME"]  # pods would get it, too
+
+
+class Kubelet:
+    """The node's kubelet, which `up.sh` started and its process number of which it wrote down."""
+
+    def __init__(self) -> None:
+        home = Path(os.environ.get("CLUSTER_HOME") or Path.home() / ".cache/test-cluster")
+        self._number, self._log = home / "run/kubelet.pid", home / "log/kubelet.log"
+        process = Path("/proc") / self._number.read_text().strip()
+        self._command = process.joinpath("cmdline").read_text().rstrip("\0").split("\0")
+        assert "kubelet" in self._command[0]
+
+    def kill(self) -> None:
+        """SIGKILL: containers go on."""
+        os.kill(int(self._number.read_text()), signal.SIGKILL)
+
+    def start(self) -> None:
+        """Start it as it was; it forgets GPUs that no device plugin tells it of, so they are given again."""
+        node = kubernetes("get", "node", "node1")
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self._number.write_text(f"{process.pid}\n")
+        gpus = {"nvidia.com/gpu": node["status"]["capacity"]["nvidia.com/gpu"]}
+        for _ in range(60):
+            kubectl("patch", "node", "node1", "--subresource=status", "--type=merge", "-p",
+                    json.dumps({"status": {"capacity": gpus, "allocatable": gpus}}))  # fmt: skip
+            time.sleep(0.5)
+            status = kubernetes("get", "node", "node1")["status"]
+            ready = {each["type"]: each["status"] for each in status["conditions"]}["Ready"] == "True"
+            if ready and status["allocatable"].get("nvidia.com/gpu") == gpus["nvidia.com/gpu"]:
+                return
+        pytest.fail(f"the kubelet does not start again: {self._log}")

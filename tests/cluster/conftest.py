@@ -3,22 +3,16 @@
 Everything runs inside the cluster's network, these tests, too: `make test-cluster` sees to that.
 """
 
-import json
 import os
 import signal
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from cluster_lab import GATEWAY, POD_IMAGE, TOLERATION, PrefectServer, Worker, kubectl, need_cluster
+from cluster_lab import GATEWAY, PrefectServer, Worker, kubectl, make_pool, need_cluster, save_store
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_RESULTS_PERSIST_BY_DEFAULT, temporary_settings
-from prefect_aws import MinIOCredentials
 from s3_server import S3Server
-
-from prefect_simopt.blocks import StudyStore
 
 POOL = "kubernetes"
 
@@ -71,12 +65,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def pool(server: PrefectServer, namespace: str) -> str:
     """A work pool made of our template, for the test cluster's only node."""
-    template = json.loads(files("prefect_simopt.deployments").joinpath("kubernetes/base-job-template.json").read_text())
-    defaults = {"namespace": namespace, "image": POD_IMAGE, "image_pull_policy": "Never", "tolerations": [TOLERATION]}
-    for name, value in defaults.items():
-        template["variables"]["properties"][name]["default"] = value
-    with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name=POOL, type="kubernetes", base_job_template=template))
+    make_pool(POOL, namespace)
     return POOL
 
 
@@ -92,11 +81,5 @@ def worker(server: PrefectServer, pool: str, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def store(server: PrefectServer, s3: S3Server) -> str:
     """Name of a StudyStore block: pods take their credentials from there."""
-    credentials = MinIOCredentials(
-        minio_root_user=s3.options["key"],
-        minio_root_password=s3.options["secret"],
-        aws_client_parameters={"endpoint_url": s3.options["endpoint_url"]},
-    )
-    credentials.save("lab", overwrite=True)
-    StudyStore(url="s3://lab/studies", credentials=credentials).save("lab", overwrite=True)
+    save_store("lab", "s3://lab/studies", s3.options)
     return "lab"

@@ -1,16 +1,34 @@
 """Studies for the cluster: small simulators, their store on S3, and what is left of them in the cluster."""
 
+import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
-from cluster_lab import kubernetes
+from cluster_lab import kubectl, kubernetes
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStateType, FlowRunFilterTags
 from prefect.client.schemas.objects import StateType
 
-__all__ = ["DESIGNS", "eventually", "going", "pods", "study", "waiting_for_nothing"]
+from prefect_simopt.api import load_study, run_untracked
+from prefect_simopt.flows.optimize import optimize
+from prefect_simopt.specfile import make_spec
+
+__all__ = [
+    "DESIGNS",
+    "SLOW",
+    "Running",
+    "eventually",
+    "going",
+    "here",
+    "pods",
+    "remains",
+    "simulating",
+    "study",
+    "waiting_for_nothing",
+]
 
 DESIGNS = """
 import os, time
@@ -33,6 +51,9 @@ def hungry(x, y):
     return float(block[0]) * (x - 1) ** 2 + y**2
 """
 
+SLOW = {"max_pods": 1, "trials_per_task": 4, "job_variables": {"env": {"SECONDS": "4"}}}
+"""Compute of a study that lasts long enough to be disturbed."""
+
 GOING = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 
@@ -50,6 +71,7 @@ def study(folder: Path, name: str, function: str = "bowl", trials: int = 16, **c
         "optimizer": {"type": "pso", "population": 8},
         "budget": {"trials": trials, "failures": 1},
         "store": {"block": "lab"},
+        "cache": False,  # studies here differ in what happens to them, not in their trials
         "seed": 11,
         **changes,
         "compute": {**compute, **changes.get("compute", {})},
@@ -80,3 +102,53 @@ def waiting_for_nothing(client: SyncPrefectClient, namespace: str) -> bool:
     """Whether nothing of any study is left in Prefect or in the cluster."""
     jobs = kubernetes("get", "jobs", "-n", namespace)["items"]
     return not going(client) and not pods(namespace) and not any(job["status"].get("active") for job in jobs)
+
+
+def remains(namespace: str, s3: Path) -> list[str]:
+    """What studies have left behind: pods and Jobs, also those that have ended, Secrets, and batches in the store."""
+    things = kubectl("get", "pods,jobs,secrets", "-n", namespace, "-o", "name").split()
+    return [*things, *(str(path) for path in s3.rglob("batches/*") if path.is_file())]
+
+
+def here(document: dict[str, Any], folder: Path, **changes: Any) -> str:
+    """Fingerprint of the same study on this machine."""
+    elsewhere = {**document, "compute": {"type": "local", "workers": 2}, "store": {"url": str(folder)}, **changes}
+    run_untracked(make_spec(elsewhere))
+    return load_study(folder / document["name"]).fingerprint()
+
+
+def simulating(namespace: str) -> str | None:
+    """A pod of ours in which a simulator has printed something."""
+    for pod in pods(namespace):
+        name: str = pod["metadata"]["name"]
+        if "begun" in kubectl("logs", "-n", namespace, name, check=False):
+            return name
+    return None
+
+
+class Running:
+    """A study that runs in a thread."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document, self.summary, self.error = document, None, None
+        self.thread = threading.Thread(target=copy_context().run, args=(self._run,))  # Prefect's settings, too
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.summary = optimize(make_spec(self.document))
+        except Exception as error:
+            self.error = error
+
+    @property
+    def going(self) -> bool:
+        """Whether it has not ended."""
+        return self.thread.is_alive()
+
+    def end(self) -> Any:
+        """Its summary, or its error, once it has ended."""
+        self.thread.join(400)
+        assert not self.thread.is_alive()
+        if self.error:
+            raise self.error
+        return self.summary

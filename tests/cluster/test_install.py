@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster_lab import POD_IMAGE, TOLERATION, WORKER_IMAGE, kubectl, kubernetes
+from cluster_lab import POD_IMAGE, TOLERATION, WORKER_IMAGE, kubectl, kubernetes, save_store
 from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect_aws import MinIOCredentials
 
 from prefect_simopt.api import load_study, run_untracked
-from prefect_simopt.blocks import StudyStore
 from prefect_simopt.specfile import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,13 +150,7 @@ def test_the_worker_may_do_the_least(installed, namespace):
 
 def test_a_study_that_a_trigger_starts_inside_is_the_same_as_here(installed, namespace, s3, tmp_path):
     options = s3.options
-    keys = MinIOCredentials(
-        minio_root_user=options["key"],
-        minio_root_password=options["secret"],
-        aws_client_parameters={"endpoint_url": options["endpoint_url"]},
-    )
-    keys.save("inside", overwrite=True)
-    StudyStore(url="s3://lab/inside", credentials=keys).save("inside", overwrite=True)
+    save_store("inside", "s3://lab/inside", options)
     study = ROOT / "examples/coating/study.yaml"
     spec = load_spec(str(study), ["budget.trials=64", "constraints=[]", f"store.url={tmp_path}"])
     document = {
