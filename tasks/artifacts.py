@@ -16,6 +16,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect_simopt.loop import Progress
 from prefect_simopt.ranking import Scale
 from prefect_simopt.report.convergence import Convergence
+from prefect_simopt.report.front import Cloud
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.study import Study
 from prefect_simopt.trial import Status, Trial
@@ -24,6 +25,7 @@ __all__ = ["Board"]
 
 _ROWS = 10
 _SHOWN = 30  # parameters and metrics in a row of the table
+_QUICK = 200  # trials of a front whose hypervolume of three objectives or more is told while the search runs
 
 
 class Board:
@@ -43,6 +45,7 @@ class Board:
         self._spec, self._flow_run = spec, flow_run
         self._scale = Scale(spec.objectives, spec.constraints)
         self._convergence = Convergence(self._scale, spec.name)
+        self._cloud = Cloud(self._scale) if len(spec.objectives) > 1 else None
         self._best: list[tuple[tuple[float, ...], int, Trial]] = []
         self._running: dict[int, float] = {}
         self._told, self._budget = 0, spec.budget.trials
@@ -96,6 +99,8 @@ class Board:
                 self._told += len(trials)
                 for trial in trials:
                     self._add(trial)
+                if self._cloud is not None and not self._best:
+                    self._best = [((), trial.number, trial) for trial in study.pareto]
 
     def publish(self, client: SyncPrefectClient, *, done: bool = False) -> None:
         """Write the artifacts, if anything has changed.
@@ -111,13 +116,21 @@ class Board:
             share = (self._told + sum(self._running.values())) / self._budget
             rows = [self._row(trial) for _, _, trial in self._best]
             picture = self._convergence.svg()
+            front = self._cloud.front([trial for _, _, trial in self._best]) if self._cloud is not None else None
         percent = 100.0 if done else round(100 * min(share, 1.0), 2)
         told = f"{self._spec.name}: {self._told} of up to {self._budget} trials"
         self._write(client, "progress", "progress", percent, told)
         best = "trials that no other one dominates" if len(self._spec.objectives) > 1 else "best trials, the best first"
         self._write(client, "table", "best", orjson.dumps(rows).decode(), f"{self._spec.name}: {best}")
-        address = f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode()}"
-        self._write(client, "image", "convergence", address, f"{self._spec.name}: every trial, and the best so far")
+        said = f"{self._spec.name}: every trial, and the best so far"
+        self._write(client, "image", "convergence", _address(picture), said)
+        if front is not None:
+            # Of three objectives and many trials it takes long, which a report may, and a search must not.
+            quick = done or len(front.metrics) == 2 or len(front.trials) <= _QUICK
+            said = (
+                f"{self._spec.name}: {len(front.trials)} trials on the front{f'; {front.sentence()}' if quick else ''}"
+            )
+            self._write(client, "image", "front", _address(front.picture(f"{self._spec.name}: the front")), said)
 
     def write_report(self, client: SyncPrefectClient, text: str) -> None:
         """Write the report, in Markdown."""
@@ -127,6 +140,8 @@ class Board:
         self._changed = True
         self.last = max(self.last, trial.number)
         self._convergence.add(trial)
+        if self._cloud is not None:
+            self._cloud.add(trial)
         if trial.status is not Status.COMPLETE or len(self._spec.objectives) > 1:
             return
         rank = (self._scale.violation(trial), *self._scale.values(trial))
@@ -167,6 +182,11 @@ def _ended(study: Study, spec: StudySpec) -> Iterator[Trial]:
             yield Trial(number, point, Status.COMPLETE, dict(zip(spec.metrics, metrics, strict=True)))
         elif state == "failed":
             yield Trial(number, point, Status.FAILED)
+
+
+def _address(picture: str) -> str:
+    """An SVG document as the address that an image artifact takes."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode()}"
 
 
 def _short(value: Any) -> Any:

@@ -7,6 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 
+from prefect_simopt.report.front import front_of
 from prefect_simopt.study import Study
 from prefect_simopt.summary import sentence, summarize
 from prefect_simopt.tasks.artifacts import Board
@@ -56,6 +57,8 @@ def _markdown(study: Study, summary: Mapping[str, Any]) -> str:
             f"| {_cell(name)} | {_number(value)} | {aims.get(name, '')} |" for name, value in best["metrics"].items()
         ]
         parts.append("| metric | value | wanted |\n|---|---|---|\n" + "\n".join(rows))
+    if (front := front_of(study)) is not None:
+        parts.append(f"## Front\n\n{len(front.trials)} trials that no other one dominates; {front.sentence()}.")
     where = study.url
     parts.append(
         "## Where it is\n\n"

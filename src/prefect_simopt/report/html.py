@@ -65,8 +65,7 @@ def _front(study: Study) -> Iterator[str]:
     if front is None:
         return
     yield f"<h2>Front: {len(front.trials)} trials that no other one dominates</h2><p>{escape(front.sentence())}.</p>"
-    if len(front.metrics) == 2:
-        yield f'<img alt="front" src="data:image/png;base64,{front.picture()}">'
+    yield front.picture(f"{study.name}: the front")
     rows = [(trial.number, *(trial.metrics[name] for name in front.metrics)) for trial in front.trials[:_FRONT]]
     yield _table(("trial", *front.metrics), rows)
 
