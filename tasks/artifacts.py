@@ -43,7 +43,7 @@ class Board:
 
     def __init__(self, spec: StudySpec, flow_run: UUID) -> None:
         self._spec, self._flow_run = spec, flow_run
-        self._scale = Scale(spec.objectives, spec.constraints)
+        self._scale = Scale(spec.objectives, spec.constraints, spec.fidelity)
         self._convergence = Convergence(self._scale, spec.name)
         self._cloud = Cloud(self._scale) if len(spec.objectives) > 1 else None
         self._best: list[tuple[tuple[float, ...], int, Trial]] = []
@@ -142,7 +142,7 @@ class Board:
         self._convergence.add(trial)
         if self._cloud is not None:
             self._cloud.add(trial)
-        if trial.status is not Status.COMPLETE or len(self._spec.objectives) > 1:
+        if not self._scale.counts(trial) or len(self._spec.objectives) > 1:
             return
         rank = (self._scale.violation(trial), *self._scale.values(trial))
         if len(self._best) < _ROWS or rank < self._best[-1][0]:
@@ -175,11 +175,16 @@ def _ended(study: Study, spec: StudySpec) -> Iterator[Trial]:
     status = frame["trial.status" if "trial.status" in frame else "status"]
     columns = [frame[name].tolist() for name in (*names, *sources)]
     there = frame[names].notna().to_numpy().tolist()
-    for number, state, has, *values in zip(frame.index.tolist(), status, there, *columns, strict=True):
+    levels = [None] * len(frame)
+    if spec.fidelity is not None:
+        levels = frame["trial.fidelity" if "trial.fidelity" in frame else "fidelity"].tolist()
+    rows = zip(frame.index.tolist(), status, levels, there, *columns, strict=True)
+    for number, state, level, has, *values in rows:
         point = dict(compress(zip(names, values, strict=False), has))
         metrics = values[len(names) :]
         if state == "complete":
-            yield Trial(number, point, Status.COMPLETE, dict(zip(spec.metrics, metrics, strict=True)))
+            known = dict(zip(spec.metrics, metrics, strict=True))
+            yield Trial(number, point, Status.COMPLETE, known, fidelity=level)
         elif state == "failed":
             yield Trial(number, point, Status.FAILED)
 

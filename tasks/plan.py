@@ -35,7 +35,7 @@ def planner(spec: StudySpec) -> Callable[[Pool], Plan]:
             )
         described = spec.simulator.model_dump(mode="json")
         document, archive = pack(described)
-        names = [each.name for each in spec.space]
+        names = spec.keywords
         if isinstance(spec.simulator, ContainerSimulator):
             assert isinstance(spec.compute, WorkPoolComputeConfig)  # noqa: S101 - the spec's own rule
             if pool.kind != "kubernetes":

@@ -51,7 +51,6 @@ BROKEN = {  # assignment: what the message must name
     "space[0].when={layers: 9}": ["space[0].when", "9 of 'layers'", "8"],
     "space[0].when={q: 1}": ["space[0].when", "'q' is continuous", "step"],
     "space[0].when={t1: 20}": ["space[0].when", "'t1' cannot depend on itself"],
-    "space[0].when={}": ["space[0].when", "{material: TiO2}"],
     "space[0].when={material: []}": ["space[0].when", "'material' has no value"],
     "space[0].when={material: {is: TiO2}}": ["space[0].when", "'material' takes a value, or a list"],
     "space[0].when=TiO2": ["space[0].when", "mapping"],

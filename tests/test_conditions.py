@@ -133,3 +133,4 @@ def test_what_is_missing_depends_on_the_rest():
 
 def test_one_value_is_a_list_of_one():
     assert Int("n", 0, 1, when={"m": 3}) == Int("n", 0, 1, when={"m": [3]})
+    assert Int("n", 0, 1, when={}) == Int("n", 0, 1)

@@ -91,7 +91,9 @@ class Column:
         return np.full((rows, *self.inner), self.fill, dtype=self.dtype)
 
 
-def columns(parameters: int, metrics: int, replicates: int, fields: int) -> dict[str, Column]:
+def columns(
+    parameters: int, metrics: int, replicates: int, fields: int, *, fidelity: bool = False
+) -> dict[str, Column]:
     """The arrays of a study, in the order in which they are written: `status` last.
 
     Args:
@@ -99,6 +101,7 @@ def columns(parameters: int, metrics: int, replicates: int, fields: int) -> dict
         metrics: number of metrics known so far.
         replicates: runs for each trial.
         fields: number of fields known so far.
+        fidelity: whether there are levels of it.
     """
     wide = min(math.ceil(metrics / 8) * 8 or 8, _BLOCK)
     f8, i8, i1 = np.dtype("f8"), np.dtype("i8"), np.dtype("i1")
@@ -119,6 +122,7 @@ def columns(parameters: int, metrics: int, replicates: int, fields: int) -> dict
         column.name: column
         for column in [
             *found,
+            *([Column("fidelity", f8, math.nan)] if fidelity else []),
             Column("digests", np.dtype("u1"), 0, ("field", "byte"), (fields, 32), 0, 1),
             Column("seed", i8, -1),
             Column("duration", f8, math.nan, attributes={"units": "s"}),

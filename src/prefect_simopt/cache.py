@@ -1,7 +1,7 @@
 """Results that need no run: equal trials of other studies in the store.
 
-A trial is equal when the simulator is the same to the byte, and so are its parameters and its seed, from which its
-random numbers come. Nothing is written for it: the studies themselves are the index.
+A trial is equal when the simulator is the same to the byte, and so are its parameters, its fidelity and its seed, from
+which its random numbers come. Nothing is written for it: the studies themselves are the index.
 """
 
 import logging
@@ -36,7 +36,7 @@ class Cache:
         self._store = StudyLocation(location.url.rpartition("/")[0] or "/", location.options)
         self._enabled = spec.cache and spec.replicates == 1 and not spec.slopes  # gradients are in the ledgers alone
         self._sink = TrialSink(location, capacity, arbitrated=True)
-        self._kinds = _kinds(spec.make_space())
+        self._kinds, self._exactness = _kinds(spec.make_space()), _exactness(spec)
         self._found: dict[Hashable, _Source] = {}
         self._studies: dict[str, Study] = {}
         self._loaded = False
@@ -47,7 +47,7 @@ class Cache:
             return None
         if not self._loaded:
             self._load()
-        found = self._found.get(self._key(run.parameters, run.seed))
+        found = self._found.get(self._key(run.parameters, run.seed, run.fidelity))
         if found is None:
             return None
         source = f"{found.study}/{found.number}"
@@ -60,8 +60,8 @@ class Cache:
             run.trial, Status.COMPLETE, metrics=found.metrics, fields=digests, attempt=run.attempt, cached=source
         )
 
-    def _key(self, parameters: Mapping[str, Any], seed: int) -> Hashable:
-        return (seed, *(parameters.get(name) for name, _ in self._kinds))  # None where it is not there
+    def _key(self, parameters: Mapping[str, Any], seed: int, fidelity: float | None) -> Hashable:
+        return (seed, fidelity, *(parameters.get(name) for name, _ in self._kinds))  # None where it is not there
 
     def _load(self) -> None:
         """Index the studies of the store that ran the same simulator over the same parameters."""
@@ -80,12 +80,12 @@ class Cache:
     def _index(self, name: str, study: Study) -> None:
         spec = StudySpec.model_validate(study.spec)
         space = spec.make_space()
-        if spec.replicates > 1 or _kinds(space) != self._kinds:
+        if spec.replicates > 1 or _kinds(space) != self._kinds or _exactness(spec) != self._exactness:
             return
         required = set(self._spec.metrics)
-        for number, stored, seed, metrics in study.results():
+        for number, stored, seed, metrics, fidelity in study.results():
             if required <= metrics.keys():
-                key = self._key(space.from_numbers(stored), seed)
+                key = self._key(space.from_numbers(stored), seed, fidelity)
                 self._found.setdefault(key, _Source(name, number, metrics))
         self._studies[name] = study
 
@@ -104,6 +104,11 @@ class _Source(NamedTuple):
     study: str
     number: int
     metrics: Mapping[str, float]
+
+
+def _exactness(spec: StudySpec) -> str | None:
+    """The simulator's keyword for its fidelity, if it has one."""
+    return None if spec.fidelity is None else spec.fidelity.name
 
 
 def _kinds(space: Space) -> list[tuple[str, str]]:

@@ -225,7 +225,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     if spec.simulator.type == "container":
         from prefect_simopt.simulators.container import check_container
 
-        check_container(spec.simulator.model_dump(mode="json"), [each.name for each in spec.space], spec.conditional)
+        check_container(spec.simulator.model_dump(mode="json"), spec.keywords, spec.conditional)
     else:
         compute = local_compute(spec, workers=1)
         try:

@@ -46,6 +46,8 @@ class Generation:
         wanted: how many trials were asked for; there are fewer where a space is nearly used up.
         asked_at: number of the record that asked for it; -1 when that was before the records that were read.
         told_at: number of the record that told of each trial, by the trial's number.
+        fidelities: of its trials; none without levels of fidelity.
+        closing: whether it was asked for as the last one, at the highest fidelity.
     """
 
     number: int
@@ -55,6 +57,12 @@ class Generation:
     told: dict[int, Trial] = field(default_factory=dict)
     asked_at: int = -1
     told_at: dict[int, int] = field(default_factory=dict)
+    fidelities: Sequence[float] = ()
+    closing: bool = False
+
+    def fidelity(self, row: int) -> float | None:
+        """Of the trial in a row; None without levels of fidelity."""
+        return self.fidelities[row] if self.fidelities else None
 
 
 def number_of(entry: Entry) -> int:
@@ -63,12 +71,24 @@ def number_of(entry: Entry) -> int:
 
 
 def generation_entry(
-    number: int, trials: Sequence[int], parameters: Array, seeds: Sequence[int], wanted: int
+    number: int,
+    trials: Sequence[int],
+    parameters: Array,
+    seeds: Sequence[int],
+    wanted: int,
+    fidelities: Sequence[float] = (),
+    *,
+    closing: bool = False,
 ) -> dict[str, Any]:
     """A generation of `wanted` trials was asked for."""
-    generated = {"trials": list(trials), "parameters": np.ascontiguousarray(parameters), "seeds": list(seeds)}
-    used = {} if wanted == len(trials) else {"used": {"wanted": wanted}}
-    return {"activity": "generation", "id": f"generation/{number}", **used, "generated": generated}
+    generated: dict[str, Any] = {
+        "trials": list(trials), "parameters": np.ascontiguousarray(parameters), "seeds": list(seeds)
+    }  # fmt: skip
+    if fidelities:
+        generated["fidelities"] = list(fidelities)
+    used = ({} if wanted == len(trials) else {"wanted": wanted}) | ({"closing": True} if closing else {})
+    entry: dict[str, Any] = {"activity": "generation", "id": f"generation/{number}"}
+    return entry | ({"used": used} if used else {}) | {"generated": generated}
 
 
 def attempt_entry(outcome: Outcome) -> dict[str, Any]:
@@ -136,8 +156,8 @@ def trial_entry(trial: Trial, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {**entry, "generated": generated}
 
 
-def trial_of(entry: Entry, space: Space, numbers: Iterable[float], seed: int) -> Trial:
-    """The trial that an entry tells of, with its parameters as stored numbers and its seed."""
+def trial_of(entry: Entry, space: Space, numbers: Iterable[float], seed: int, fidelity: float | None = None) -> Trial:
+    """The trial that an entry tells of, with its parameters as stored numbers, its seed and its fidelity."""
     generated = entry["generated"]
     return Trial(
         number=number_of(entry),
@@ -155,6 +175,7 @@ def trial_of(entry: Entry, space: Space, numbers: Iterable[float], seed: int) ->
         output=generated.get("output", ""),
         cached=entry.get("wasDerivedFrom", ""),
         gradients=generated.get("gradients", {}),
+        fidelity=fidelity,
     )
 
 
@@ -187,11 +208,18 @@ def generations(
             generated = entry["generated"]
             trials, seeds = generated["trials"], generated["seeds"]
             parameters = np.array(generated["parameters"], dtype=np.float64).reshape(len(trials), len(space.parameters))
-            wanted = entry.get("used", {}).get("wanted", len(trials))
-            add(Generation(number_of(entry), trials, parameters, wanted, asked_at=entry["seq"]), seeds)
+            used, fidelities = entry.get("used", {}), generated.get("fidelities", ())
+            add(
+                Generation(
+                    number_of(entry), trials, parameters, used.get("wanted", len(trials)), asked_at=entry["seq"],
+                    fidelities=fidelities, closing=used.get("closing", False),
+                ),
+                seeds,
+            )  # fmt: skip
         elif entry["activity"] == "trial" and (number := number_of(entry)) in homes:
             generation, row, seed = homes[number]
-            generation.told[number] = trial_of(entry, space, generation.parameters[row].tolist(), seed)
+            numbers = generation.parameters[row].tolist()
+            generation.told[number] = trial_of(entry, space, numbers, seed, generation.fidelity(row))
             generation.told_at[number] = entry["seq"]
         elif entry["activity"] == "repair":
             for number in entry["used"]["trials"]:

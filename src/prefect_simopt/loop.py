@@ -7,6 +7,7 @@ asynchronous mode the order in which results came back decides, and the ledger k
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -25,10 +26,12 @@ from prefect_simopt.compute import Compute
 from prefect_simopt.errors import CorruptionError
 from prefect_simopt.evaluation import Evaluation, StopRequest
 from prefect_simopt.intake import Intake
+from prefect_simopt.levels import afforded, proposed
 from prefect_simopt.optimizers import dump_state, load_state, make_optimizer, optimizer_from_state
 from prefect_simopt.optimizers.base import Optimizer
+from prefect_simopt.optimizers.halving import Halving
 from prefect_simopt.optimizers.make import ENGINES
-from prefect_simopt.progress import Ending, Observer, Progress
+from prefect_simopt.progress import SLACK, Ending, Observer, Progress
 from prefect_simopt.ranking import Ranking, Scale
 from prefect_simopt.record import Record
 from prefect_simopt.seeds import derive_seed
@@ -89,16 +92,20 @@ class Search:
 
     def __post_init__(self) -> None:
         self.space = self.spec.make_space()
-        self.scale = Scale(self.spec.objectives, self.spec.constraints)
+        self.scale = Scale(self.spec.objectives, self.spec.constraints, self.spec.fidelity)
         self.progress = Progress(self.spec.budget.trials, Ranking(self.scale))
         engine = ENGINES.get(self.spec.optimizer.type)  # none of its own for `auto`
+        sampled = engine is not None and not engine.adaptive
         self.optimizer: Optimizer = make_optimizer(
             self.spec.optimizer,
             self.space,
             seed=self.spec.seed,
             objectives=len(self.spec.objectives),
-            batch=GENERATION if engine is None or engine.adaptive else self.spec.budget.trials,
+            batch=self.spec.budget.trials if sampled and self.spec.fidelity is None else GENERATION,
         )
+        if self.spec.fidelity is not None and self.spec.optimizer.type != "points":
+            levels, eta = len(self.spec.fidelity.values), self.spec.fidelity.eta
+            self.optimizer = Halving(self.optimizer, levels, eta, self.space.dimensions)
         self._evaluation = Evaluation(
             self.spec.compute, self.compute, self.batch_rows, self.record.attempted, self.stop
         )
@@ -108,6 +115,7 @@ class Search:
         self._asked = 0  # generations asked for
         self._fresh = 0  # number of the first generation that no earlier run of the study has begun
         self._restored = False  # from a checkpoint
+        self._used_up = Ending.EXHAUSTED  # what is, when there is nothing more to ask for
         self._under_way: dict[int, Generation] = {}
         self._first: dict[int, Run] = {}  # run of each trial taken on
         self._waiting: dict[tuple[int, int], Outcome] = {}
@@ -145,7 +153,7 @@ class Search:
         while (ending := self._ending() if history else self._heed()) is None:
             generation = self._ask_again(history.popleft()) if history else self._ask(size)
             if generation is None:
-                return Ending.EXHAUSTED
+                return self._used_up
             if self._tell_if_whole(generation):
                 continue  # replayed
             for observer in self.observers:
@@ -167,7 +175,7 @@ class Search:
         while True:
             ending = self._fill(wait=True)
             if not self._under_way:
-                return ending or Ending.EXHAUSTED
+                return ending or self._used_up
             for trial in self._trials(at_once=True):
                 generation = self._under_way[trial.generation]
                 generation.told[trial.number] = trial
@@ -215,29 +223,43 @@ class Search:
         """The next points, recorded: None when the budget or the space is used up."""
         replicates = self.spec.replicates
         outstanding = sum(len(each.runs) // replicates for each in self._under_way.values())
-        size = min(size, self._intake.budget.trials - self.progress.told - outstanding)
+        left = self._intake.budget.trials - self.progress.told - outstanding
+        size, closing = afforded(self.optimizer, self.spec.fidelity, size, left, self._cost_left())
         if size <= 0:
+            self._used_up = Ending.BUDGET
             return None
-        ids, x = self.optimizer.ask(size)
+        ids, x, fidelities = proposed(self.optimizer, self.spec.fidelity, size, closing=closing)
         points = self.space.decode(x)
-        generation = self._generation(self._asked, ids.tolist(), points)
+        generation = self._generation(self._asked, ids, points, fidelities)
         seeds = [run.seed for run in generation.runs[::replicates]]
         # Also when there was nothing to give: looking for it has used up random numbers.
-        self.record.asked(generation.number, ids.tolist(), self._numbers(points), seeds, size)
+        self.record.asked(generation.number, ids, self._numbers(points), seeds, size, fidelities, closing=closing)
         return self._unless_empty(generation)
+
+    def _cost_left(self) -> float:
+        """What trials that are asked for from now on may cost, in trials at the highest fidelity."""
+        if self._intake.budget.cost is None:
+            return math.inf
+        fidelity, replicates = self.spec.fidelity, self.spec.replicates
+        waiting = [run.fidelity for each in self._under_way.values() for run in each.runs[::replicates]]
+        spent = sum(1.0 if fidelity is None or each is None else fidelity.cost(each) for each in waiting)
+        return self._intake.budget.cost - self.progress.cost - spent + SLACK
 
     def _unless_empty(self, generation: Generation) -> Generation | None:
         if not generation.runs:
             del self._under_way[generation.number]
         return generation if generation.runs else None
 
-    def _generation(self, number: int, trials: Sequence[int], points: Sequence[dict[str, Any]]) -> Generation:
+    def _generation(
+        self, number: int, trials: Sequence[int], points: Sequence[dict[str, Any]], fidelities: Sequence[float]
+    ) -> Generation:
         """A generation under way."""
-        replicates = range(self.spec.replicates)
+        replicates, fidelity = range(self.spec.replicates), self.spec.fidelity
         runs = [
             Run(
                 trial,
-                point,
+                point if fidelity is None else {**point, fidelity.name: fidelity.keyword(fidelities[row])},
+                fidelity=None if fidelity is None else fidelities[row],
                 seed=derive_seed(self.spec.seed, trial, replicate),
                 replicate=replicate,
                 generation=number,
@@ -275,7 +297,8 @@ class Search:
             group.append(outcome)
             if len(group) < self.spec.replicates:
                 continue
-            ended = _trial(self._first.pop(outcome.trial), groups.pop(outcome.trial))
+            run = self._first.pop(outcome.trial)
+            ended = _trial(run, self._parameters(run), groups.pop(outcome.trial))
             passed = list(self._arbiter.ended(ended, group, at_once=at_once))
             fresh += passed
             for trial, _ in passed:
@@ -323,7 +346,12 @@ class Search:
 
     def _checkpoint(self) -> None:
         under_way = [
-            [each.number, [run.trial for run in runs], [dict(run.parameters) for run in runs]]
+            [
+                each.number,
+                [run.trial for run in runs],
+                [self._parameters(run) for run in runs],
+                [run.fidelity for run in runs if run.fidelity is not None],
+            ]
             for each in self._under_way.values()
             for runs in [each.runs[:: self.spec.replicates]]
         ]
@@ -345,10 +373,13 @@ class Search:
         self.progress.restore(state["progress"])
         self._asked = state["asked"]
         under_way = []
-        for number, trials, points in state["under_way"]:
-            self._generation(number, trials, points)
+        for number, trials, points, *rest in state["under_way"]:
+            fidelities = rest[0] if rest else []
+            self._generation(number, trials, points, fidelities)
             seeds = [derive_seed(self.spec.seed, trial) for trial in trials]
-            under_way.append((entries.Generation(number, trials, self._numbers(points), len(trials)), seeds))
+            numbers = self._numbers(points)
+            known = entries.Generation(number, trials, numbers, len(trials), fidelities=fidelities)
+            under_way.append((known, seeds))
         return deque(self.record.history(after, under_way))
 
     def _ask_again(self, recorded: entries.Generation) -> Generation | None:
@@ -357,16 +388,16 @@ class Search:
             known.told |= recorded.told
             return known
         self._intake.replay(recorded.asked_at)
-        ids, x = self.optimizer.ask(recorded.wanted)
+        fidelity, wanted = self.spec.fidelity, recorded.wanted
+        ids, x, fidelities = proposed(self.optimizer, fidelity, wanted, closing=recorded.closing)
         points = self.space.decode(x)
-        if ids.tolist() != list(recorded.trials) or not np.array_equal(
-            self._numbers(points), recorded.parameters, equal_nan=True
-        ):
+        same = np.array_equal(self._numbers(points), recorded.parameters, equal_nan=True)
+        if (ids, fidelities) != (list(recorded.trials), list(recorded.fidelities)) or not same:
             raise CorruptionError(
                 f"generation {recorded.number} cannot be replayed: the optimizer now asks for other points than the "
                 "ledger holds. Was the study written by another version? Run it anew with --new."
             )
-        generation = self._generation(recorded.number, ids.tolist(), points)
+        generation = self._generation(recorded.number, ids, points, fidelities)
         generation.told |= recorded.told
         return self._unless_empty(generation)
 
@@ -386,15 +417,21 @@ class Search:
                 generation.told[trial.number] = trial
                 self._tell_if_whole(generation)
 
+    def _parameters(self, run: Run) -> dict[str, Any]:
+        """The parameters of a run, without its fidelity."""
+        fidelity = self.spec.fidelity
+        return {name: value for name, value in run.parameters.items() if fidelity is None or name != fidelity.name}
+
     def _numbers(self, points: Sequence[dict[str, Any]]) -> Array:
         return np.array([self.space.to_numbers(point) for point in points]).reshape(-1, self.space.dimensions)
 
 
-def _trial(run: Run, outcomes: Sequence[Outcome]) -> Trial:
+def _trial(run: Run, parameters: dict[str, Any], outcomes: Sequence[Outcome]) -> Trial:
     merged = merge(outcomes)
     return Trial(
         number=run.trial,
-        parameters=run.parameters,
+        parameters=parameters,
+        fidelity=run.fidelity,
         status=merged.status,
         metrics=merged.metrics,
         fields=merged.fields,

@@ -40,8 +40,6 @@ def _listed(given: Any) -> Any:
     """Conditions with a list of values for each parameter."""
     if not isinstance(given, Mapping):
         return given
-    if not given:
-        raise ValueError("must name a parameter and the values of it, such as {material: TiO2}; or leave `when` out")
     listed = {name: list(each) if isinstance(each, list | tuple) else [each] for name, each in given.items()}
     for name, values in listed.items():
         for value in values:
@@ -73,6 +71,11 @@ class _Parameter(BaseModel):
         default=None,
         description="There only where other parameters have one of these values, as in {material: TiO2}.",
     )
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _nothing(cls, given: Any) -> Any:
+        return None if given == {} else given  # as a form may send what was left out
 
     def __init__(self, *values: Any, **fields: Any) -> None:
         names = self._positional

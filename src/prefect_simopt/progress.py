@@ -9,10 +9,11 @@ from prefect_simopt.spec import Budget
 from prefect_simopt.steering import Request
 from prefect_simopt.trial import Status, Trial
 
-__all__ = ["Ending", "Observer", "Progress", "RequestObserver"]
+__all__ = ["SLACK", "Ending", "Observer", "Progress", "RequestObserver"]
 
+SLACK = 1e-9  # of a cost, whose parts are added up
 FEWEST = 10  # trials before a failure rate means anything
-_COUNTERS = ("complete", "failed", "cached", "generations", "seconds", "stale")
+_COUNTERS = ("complete", "failed", "cached", "generations", "seconds", "stale", "cost")
 
 
 class Ending(StrEnum):
@@ -40,6 +41,7 @@ class Progress:
         generations: generations that have ended.
         seconds: time spent searching, in earlier runs too.
         stale: trials since the last better one.
+        cost: of all trials, in trials at the highest fidelity.
     """
 
     budget: int
@@ -50,6 +52,7 @@ class Progress:
     generations: int = 0
     seconds: float = 0.0
     stale: int = 0
+    cost: float = 0.0
 
     @property
     def told(self) -> int:
@@ -63,6 +66,7 @@ class Progress:
         self.complete += trial.status is Status.COMPLETE
         self.failed += trial.status is Status.FAILED
         self.cached += bool(trial.cached)
+        self.cost += self.ranking.scale.cost(trial)
 
     def ending(self, budget: Budget) -> Ending | None:
         """Why the search is over, if it is."""
@@ -70,7 +74,7 @@ class Progress:
             return Ending.FAILURES
         if any(self.ranking.scale.reached(trial) for trial in self.ranking.pareto):
             return Ending.TARGET
-        if self.told >= budget.trials:
+        if self.told >= budget.trials or (budget.cost is not None and self.cost > budget.cost - SLACK):
             return Ending.BUDGET
         if budget.patience is not None and self.stale >= budget.patience:
             return Ending.PATIENCE
@@ -86,7 +90,7 @@ class Progress:
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         for name in _COUNTERS:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, 0))
         for number, parameters, metrics in state["best"]:
             self.ranking.add(Trial(number, parameters, Status.COMPLETE, metrics))
 

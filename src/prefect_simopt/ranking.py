@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prefect_simopt.fidelity import Fidelity
 from prefect_simopt.spec import Constraint, Objective
 from prefect_simopt.trial import Status, Trial
 
@@ -23,10 +24,12 @@ class Scale:
     Attributes:
         objectives: what counts.
         constraints: what a feasible trial respects.
+        fidelity: of which only the highest counts; None where there are no levels of it.
     """
 
     objectives: Sequence[Objective]
     constraints: Sequence[Constraint] = ()
+    fidelity: Fidelity | None = None
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> "Scale":
@@ -34,7 +37,18 @@ class Scale:
         return cls(
             [Objective.model_validate(each) for each in spec["objectives"]],
             [Constraint.model_validate(each) for each in spec.get("constraints", ())],
+            None if spec.get("fidelity") is None else Fidelity.model_validate(spec["fidelity"]),
         )
+
+    def counts(self, trial: Trial) -> bool:
+        """Whether a trial may be the best: it is complete, at the highest fidelity."""
+        return trial.status is Status.COMPLETE and (
+            self.fidelity is None or trial.fidelity is None or trial.fidelity == self.fidelity.high
+        )
+
+    def cost(self, trial: Trial) -> float:
+        """Cost of a trial, in trials at the highest fidelity."""
+        return 1.0 if self.fidelity is None or trial.fidelity is None else self.fidelity.cost(trial.fidelity)
 
     def values(self, trial: Trial) -> list[float]:
         """The objectives, each to be minimized; NaN for a trial that is not complete."""
@@ -109,7 +123,7 @@ class Ranking:
 
     def add(self, trial: Trial) -> bool:
         """Take a trial into account; True when it is better than all before, or joins the Pareto set."""
-        if trial.status is not Status.COMPLETE:
+        if not self.scale.counts(trial):
             return False
         violation, values = self.scale.violation(trial), self.scale.values(trial)
         if self.pareto:

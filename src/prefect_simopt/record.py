@@ -152,6 +152,9 @@ class Record:
         parameters: npt.NDArray[np.float64],
         seeds: Sequence[int],
         wanted: int | None = None,
+        fidelities: Sequence[float] = (),
+        *,
+        closing: bool = False,
     ) -> None:
         """The optimizer asked for a generation: call this before any of it runs.
 
@@ -161,9 +164,11 @@ class Record:
             parameters: as stored numbers, shape (n, d).
             seeds: of their first replicates, n.
             wanted: how many were asked for; left out: n.
+            fidelities: of its trials; none without levels of fidelity.
+            closing: whether it was asked for as the last one, at the highest fidelity.
         """
         count = len(trials) if wanted is None else wanted
-        self._append([generation_entry(generation, trials, parameters, seeds, count)])
+        self._append([generation_entry(generation, trials, parameters, seeds, count, fidelities, closing=closing)])
 
     def told(self, ended: Sequence[tuple[Trial, Sequence[Outcome]]]) -> None:
         """Trials have ended, with all their replicates. Doing it again changes nothing.

@@ -149,7 +149,9 @@ def simulate_once(arguments: argparse.Namespace, spec: StudySpec) -> int:
 
 def _point(spec: StudySpec, assignments: list[str]) -> dict[str, Any]:
     """The values of all parameters that there are, checked against the space."""
-    parameters = {parameter.name: parameter for parameter in spec.space}
+    fidelity = spec.fidelity
+    exactness: dict[str, Any] = {} if fidelity is None else {fidelity.name: fidelity.keyword(fidelity.high)}
+    parameters = [*(parameter.name for parameter in spec.space), *exactness]
     point: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -158,6 +160,8 @@ def _point(spec: StudySpec, assignments: list[str]) -> dict[str, Any]:
                 f"--param takes NAME=VALUE with a name of the space ({', '.join(parameters)}), not {assignment!r}"
             )
         point[name] = parse_value(text, f"--param {name}")
+    if fidelity is not None and fidelity.name in point:
+        exactness = {fidelity.name: fidelity.check(point.pop(fidelity.name))}
     space = spec.make_space()
     try:
         point = space.check(point)
@@ -165,7 +169,7 @@ def _point(spec: StudySpec, assignments: list[str]) -> dict[str, Any]:
         raise SpecError([replace(each, path=f"--param {each.path}") for each in error.problems]) from None
     if space.violation(space.encode([point]))[0] > 0:
         raise SpecError(f"--param: the point violates a relation of the space ({'; '.join(spec.relations)})")
-    return point
+    return point | exactness
 
 
 def _study(spec: StudySpec, options: Mapping[str, Any]) -> Study:

@@ -119,7 +119,7 @@ def local_compute(
     wanted = spec.compute.workers if isinstance(spec.compute, LocalComputeConfig) else "auto"
     return LocalCompute(
         spec.simulator,
-        space_names=[parameter.name for parameter in spec.space],
+        space_names=spec.keywords,
         conditional=spec.conditional,
         slopes=spec.slopes,
         workers=workers or (available_workers() if wanted == "auto" else wanted),
@@ -153,7 +153,7 @@ def pick_optimizer(spec: StudySpec, earlier: Mapping[str, Any] | None = None) ->
         spec.optimizer,
         spec.make_space(),
         objectives=len(spec.objectives),
-        trials=spec.budget.trials,
+        trials=spec.points,
         parallel=workers if isinstance(workers, int) else 1,
         replicates=spec.replicates,
     )

@@ -125,6 +125,7 @@ def _document(trial: Trial, printed: str) -> dict[str, Any]:
         "metrics": dict(trial.metrics),
         "standard_errors": dict(trial.errors),
         "fields": dict(trial.fields),
+        "fidelity": "" if trial.fidelity is None else trial.fidelity,
         "generation": trial.generation,
         "seed": trial.seed,
         "seconds": trial.seconds,

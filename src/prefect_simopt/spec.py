@@ -1,6 +1,8 @@
 """The study spec: the same models are the YAML file, the Python API and the form in Prefect's UI."""
 
 import hashlib
+import math
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 import orjson
@@ -9,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from prefect_simopt.compute_config import ComputeConfig, LocalComputeConfig
 from prefect_simopt.conditions import Conditions
 from prefect_simopt.errors import SpecError
+from prefect_simopt.fidelity import Fidelity
 from prefect_simopt.forms import MODEL
 from prefect_simopt.optimizers.config import AutoConfig, GradientConfig, OptimizerConfig
 from prefect_simopt.problems import wrong_at
@@ -18,6 +21,7 @@ from prefect_simopt.space import Parameter, Space, numeric_names
 
 __all__ = ["Budget", "Constraint", "Objective", "StoreConfig", "StudySpec"]
 
+_MOST_TRIALS, _TRIALS_FOR_COST = 100_000_000, 100
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -66,7 +70,18 @@ class Constraint(_Config):
 class Budget(_Config):
     """When the search ends, whichever comes first. Only `trials` is a promise; the rest ends it earlier."""
 
-    trials: int = Field(default=100, ge=1, le=100_000_000, description="Number of trials, failed ones counted in.")
+    trials: int = Field(
+        default=100,
+        ge=1,
+        le=_MOST_TRIALS,
+        description="Number of trials, failed ones and those of low fidelity counted in; 100 for each unit of a cost.",
+    )
+    cost: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="What all trials may cost, in trials at the highest fidelity; without a fidelity each costs 1.",
+    )
     wall_time: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="Seconds after which no generation is started."
     )
@@ -78,6 +93,15 @@ class Budget(_Config):
     failures: float = Field(
         default=0.5, ge=0, le=1, description="Share of failed trials above which the study fails; at 1 it never does."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _room(cls, given: Any) -> Any:
+        """Where only a cost is given, trials are as many as it takes."""
+        cost = given.get("cost") if isinstance(given, dict) and "trials" not in given else None
+        if isinstance(cost, int | float) and 0 < cost < _MOST_TRIALS / _TRIALS_FOR_COST:
+            return {**given, "trials": _TRIALS_FOR_COST * math.ceil(cost)}
+        return given
 
 
 class StoreConfig(_Config):
@@ -137,6 +161,9 @@ class StudySpec(_Config):
     )
     simulator: SimulatorConfig = Field(description="What is run.")
     space: list[Parameter] = Field(min_length=1, max_length=10_000, description="What may vary.")
+    fidelity: Fidelity | None = Field(
+        default=None, description="A keyword of the simulator that says how exactly it computes, such as a resolution."
+    )
     relations: list[str] = Field(
         default_factory=list,
         description="Comparisons between parameters that every trial satisfies, such as t1 + t2 <= 400.",
@@ -191,6 +218,7 @@ class StudySpec(_Config):
                 raise wrong_at("optimizer.type", message)
             if not self.slopes:
                 raise wrong_at("optimizer.type", "gradients need a continuous parameter: one of type float, no step")
+        self._check_fidelity(first)
         fixed = getattr(self.simulator, "arguments", {})
         for name in fixed:
             if name in first:
@@ -198,9 +226,35 @@ class StudySpec(_Config):
                 raise wrong_at("simulator.arguments", message)
         return self
 
+    def _check_fidelity(self, parameters: Collection[str]) -> None:
+        if self.fidelity is None:
+            return
+        name = self.fidelity.name
+        if name in parameters or name in getattr(self.simulator, "arguments", {}):
+            kind = "a parameter of the space" if name in parameters else "a fixed argument"
+            raise wrong_at("fidelity.name", f"{name!r} is also {kind}; leave it out of one of them")
+        if len(self.objectives) > 1:
+            raise wrong_at("fidelity", "takes one objective: candidates are compared by it; leave the others out")
+        if self.optimizer.type == "gradient":
+            raise wrong_at("fidelity", "takes an optimizer that goes by values, such as pso; gradient does not")
+
     def make_space(self) -> Space:
         """The space with its parsed relations."""
         return Space(self.space, self.relations)
+
+    @property
+    def points(self) -> int:
+        """About how many points the budget is enough for."""
+        if self.budget.cost is None:
+            return self.budget.trials
+        # Of a point that costs 1 without levels, the others of its bracket are tried at the lower ones.
+        each = 1.0 if self.fidelity is None else len(self.fidelity.values) / self.fidelity.eta**2
+        return min(self.budget.trials, math.ceil(self.budget.cost / min(each, 1.0)))
+
+    @property
+    def keywords(self) -> list[str]:
+        """Names of what the simulator is given: the parameters, and the fidelity."""
+        return [each.name for each in self.space] + ([] if self.fidelity is None else [self.fidelity.name])
 
     @property
     def conditional(self) -> dict[str, bool]:

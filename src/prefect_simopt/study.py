@@ -155,7 +155,9 @@ class Study:
         }
         for i, metric in enumerate(self._view.metrics):
             columns[f"metric.{metric}" if metric in columns else metric] = self._column("metrics")[asked, i]
+        fidelity = {} if self._model.fidelity is None else {"fidelity": self._column("fidelity")[asked]}
         own = {
+            **fidelity,
             "status": [Status(code).name.lower() for code in self._column("status")[asked].tolist()],
             "reason": [REASONS[code - 1].value if code else "" for code in self._column("reason")[asked].tolist()],
             "generation": self._column("generation")[asked],
@@ -203,6 +205,7 @@ class Study:
             errors=self._named("standard_errors", number) if int(self.spec.get("replicates", 1)) > 1 else {},
             seed=int(self._column("seed")[number]),
             generation=int(self._column("generation")[number]),
+            fidelity=self._fidelity(number),
             batch=int(self._column("batch")[number]),
             seconds=float(np.nan_to_num(self._column("duration")[number])),
             reason=REASONS[reason - 1] if reason else None,
@@ -234,14 +237,16 @@ class Study:
         told = self._told
         metrics, status = self._column("metrics")[told].tolist(), self._column("status")[told].tolist()
         for number, row, code in zip(told.tolist(), metrics, status, strict=True):
-            yield Trial(number, {}, Status(code), dict(zip(self._view.metrics, row, strict=True)))
+            metrics_by_name = dict(zip(self._view.metrics, row, strict=True))
+            yield Trial(number, {}, Status(code), metrics_by_name, fidelity=self._fidelity(number))
 
-    def results(self) -> Iterator[tuple[int, list[float], int, dict[str, float]]]:
-        """Number, parameters as stored numbers, seed and metrics of each complete trial, in order."""
+    def results(self) -> Iterator[tuple[int, list[float], int, dict[str, float], float | None]]:
+        """Number, parameters as stored numbers, seed, metrics and fidelity of each complete trial, in order."""
         columns = [self._column(name)[self._complete].tolist() for name in ("parameters", "seed", "metrics")]
         for number, parameters, seed, metrics in zip(self._complete.tolist(), *columns, strict=True):
             named = zip(self._view.metrics, metrics, strict=True)
-            yield number, parameters, seed, {name: value for name, value in named if not math.isnan(value)}
+            known = {name: value for name, value in named if not math.isnan(value)}
+            yield number, parameters, seed, known, self._fidelity(number)
 
     def fingerprint(self) -> str:
         """SHA-256 over every trial that has ended, in trial order: number, parameters, metrics, status, field digests.
@@ -260,7 +265,7 @@ class Study:
         ):
             document = [
                 number,
-                self._space.from_numbers(parameters),
+                self._space.from_numbers(parameters) | self._exactness(number),
                 {name: value for name, value in zip(names, metrics, strict=True) if not math.isnan(value)},
                 Status(status).name.lower(),
                 {name: digests[number, i].tobytes().hex() for i, name in enumerate(self._view.fields)
@@ -326,6 +331,21 @@ class Study:
     def _told(self) -> Array:
         return np.flatnonzero(self._column("status") != Status.PENDING)
 
+    def _fidelity(self, number: int) -> float | None:
+        return None if self._model.fidelity is None else float(self._column("fidelity")[number])
+
+    def _exactness(self, number: int) -> dict[str, float]:
+        fidelity = self._model.fidelity
+        return {} if fidelity is None else {fidelity.name: float(self._column("fidelity")[number])}
+
+    @cached_property
+    def cost(self) -> float:
+        """Of all trials that have ended, in trials at the highest fidelity."""
+        fidelity = self._model.fidelity
+        if fidelity is None:
+            return float(len(self._told))
+        return math.fsum(map(fidelity.cost, self._column("fidelity")[self._told].tolist()))
+
     def _named(self, name: str, number: int) -> dict[str, float]:
         row = self._column(name)[number].tolist()
         return {metric: value for metric, value in zip(self._view.metrics, row, strict=True) if not math.isnan(value)}
@@ -342,8 +362,16 @@ class Study:
 
     @cached_property
     def _scores(self) -> Array:
-        """Metrics of the complete trials, in the order of `_complete`."""
-        return self._column("metrics")[self._complete]
+        """Metrics of the complete trials that count, in the order of `_counting`."""
+        return self._column("metrics")[self._counting]
+
+    @cached_property
+    def _counting(self) -> Array:
+        """Numbers of the complete trials at the highest fidelity."""
+        if self._model.fidelity is None:
+            return self._complete
+        at_top: Array = self._column("fidelity")[self._complete] == self._model.fidelity.high
+        return np.asarray(self._complete[at_top])
 
     @cached_property
     def _complete(self) -> Array:
@@ -356,4 +384,4 @@ class Study:
     @cached_property
     def _front(self) -> list[int]:
         """Numbers of the Pareto-optimal trials, sorted by the first objective."""
-        return [int(self._complete[row]) for row in Scale.of(self.spec).front(self._scores, self._view.metrics)]
+        return [int(self._counting[row]) for row in Scale.of(self.spec).front(self._scores, self._view.metrics)]

@@ -17,7 +17,8 @@ def summarize(study: Study) -> dict[str, Any]:
     Returns:
         `name`, `state` (running, complete, failed or interrupted), `trials` (counts of complete, failed, cached and
         total ones), `best` (trial, parameters, metrics; None without a complete trial), `generations`, `seconds`,
-        `store`, `fingerprint`, and with several objectives `pareto`, a list of trials as in `best`.
+        `store`, `fingerprint`, with levels of fidelity `cost`, in trials at the highest, and with several objectives
+        `pareto`, a list of trials as in `best`.
     """
     best = study.best
     document: dict[str, Any] = {
@@ -30,6 +31,8 @@ def summarize(study: Study) -> dict[str, Any]:
         "store": study.store,
         "fingerprint": study.fingerprint(),
     }
+    if study.spec.get("fidelity"):
+        document["cost"] = round(study.cost, 6)
     if len(study.spec["objectives"]) > 1:
         document["pareto"] = [_point(trial) for trial in study.pareto]
     return document
@@ -44,6 +47,7 @@ def sentence(summary: dict[str, Any]) -> str:
     counts, best = summary["trials"], summary["best"]
     told = f"{counts['total']} trials ({counts['complete']} complete, {counts['failed']} failed"
     told += f", {counts['cached']} from the cache)" if counts["cached"] else ")"
+    told += f" at the cost of {summary['cost']:.6g}" if "cost" in summary else ""
     line = f"{summary['name']}: {summary['state']}, {told} in {summary['seconds']:.1f} s"
     if best is not None:
         line += f"; best is trial {best['trial']}: {_listed(best['metrics'])} at {_listed(best['parameters'])}"

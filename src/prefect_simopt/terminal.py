@@ -29,7 +29,7 @@ class Terminal:
 
     def __init__(self, spec: StudySpec, stream: TextIO | None = None) -> None:
         self.spec, self.stream = spec, stream or sys.stderr
-        self.scale = Scale(spec.objectives, spec.constraints)
+        self.scale = Scale(spec.objectives, spec.constraints, spec.fidelity)
         self.ended = self.failed = 0
         self.spoken = time.monotonic()
         self.best = ""

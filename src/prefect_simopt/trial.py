@@ -47,6 +47,7 @@ class Run:
         row: place of the run in its generation; a batch simulator's blocks are cut along it.
         attempt: 0 at first, then counted up by retries.
         wanted: False for a run whose outcome is known: it only fills its row in a block of a batch simulator.
+        fidelity: how exactly it computes, which is among the parameters too; None without levels of fidelity.
     """
 
     trial: int
@@ -57,6 +58,7 @@ class Run:
     row: int = 0
     attempt: int = 0
     wanted: bool = True
+    fidelity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ class Trial:
         output: the last lines that a failed one printed.
         cached: `study/trial` whose result was taken instead of simulating; empty when it was simulated.
         gradients: derivatives by metric and parameter, the mean over the replicates; None where one is not finite.
+        fidelity: how exactly it was simulated; None without levels of fidelity.
     """
 
     number: int
@@ -166,6 +169,7 @@ class Trial:
     output: str = ""
     cached: str = ""
     gradients: Gradients = field(default_factory=dict)
+    fidelity: float | None = None
 
 
 def merge(outcomes: Sequence[Outcome]) -> Outcome:

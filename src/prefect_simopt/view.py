@@ -70,7 +70,8 @@ class View:
         self._documents: dict[str, dict[str, Any]] = {}  # of fields and their coordinates
         self._replicates: dict[int, dict[int, Mapping[str, float]]] = {}
         capacity = min(spec.budget.trials, LARGEST)
-        self._table = Table(columns(len(spec.space), len(self._metrics), spec.replicates, 0), capacity, keep=keep)
+        kinds = columns(len(spec.space), len(self._metrics), spec.replicates, 0, fidelity=spec.fidelity is not None)
+        self._table = Table(kinds, capacity, keep=keep)
         self._compare = not fresh  # what an earlier run wrote is compared before it is written again
         self.reshaped = True
         self._stale = True
@@ -192,6 +193,7 @@ class View:
             self.grow(capacity)
         self.asked[trials] = True
         sizes = [len(each["trials"]) for each in generated]
+        fidelities = [value for each in generated for value in each.get("fidelities", ())]
         self._table.put(
             trials,
             {
@@ -201,6 +203,7 @@ class View:
                 "seed": [seed for each in generated for seed in each["seeds"]],
                 "generation": np.repeat([number_of(entry) for entry in entries], sizes),
                 "status": np.full(len(trials), Status.PENDING),
+                **({"fidelity": fidelities} if fidelities else {}),
             },
         )
 
@@ -258,7 +261,7 @@ class View:
         nothing = {
             name: np.full((len(trials), *column.inner), column.fill, dtype=column.dtype)
             for name, column in self._table.columns.items()
-            if name not in ("parameters", "seed", "generation")
+            if name not in ("parameters", "seed", "generation", "fidelity")
         }
         self._table.put(trials, nothing)
         self.status[list(trials)] = Status.PENDING

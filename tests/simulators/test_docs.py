@@ -1,4 +1,4 @@
-"""Every example of docs/simulators.md and docs/study.md is complete, and runs."""
+"""Every example of the pages on simulators, studies and fidelity is complete, and runs."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from prefect_simopt.specfile import load_spec
 from prefect_simopt.trial import Run, Status
 
-PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("simulators.md", "study.md")]
+PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("simulators.md", "study.md", "fidelity.md")]
 
 
 def examples():
@@ -31,9 +31,11 @@ def test_an_example_runs(place, files):
     space = spec.make_space()
     required = [each.metric for each in [*spec.objectives, *spec.constraints]]
     compute = place.start(
-        spec.simulator, names=space.names, conditional=spec.conditional, required_metrics=required, slopes=spec.slopes
+        spec.simulator, names=spec.keywords, conditional=spec.conditional, required_metrics=required, slopes=spec.slopes
     )
     points = space.decode([[x] * space.dimensions for x in (0.2, 0.6)])
+    if spec.fidelity is not None:
+        points = [point | {spec.fidelity.name: spec.fidelity.keyword(spec.fidelity.high)} for point in points]
     outcomes = compute.submit([Run(row, point, seed=row, row=row) for row, point in enumerate(points)]).result(60)
     assert [outcome.status for outcome in outcomes] == [Status.COMPLETE] * 2, outcomes
     assert all(list(outcome.gradients) == (required if spec.slopes else []) for outcome in outcomes)

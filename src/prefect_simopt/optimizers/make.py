@@ -16,6 +16,7 @@ from prefect_simopt.optimizers.engine import Engine
 from prefect_simopt.optimizers.ga import GA
 from prefect_simopt.optimizers.gradient import Gradient
 from prefect_simopt.optimizers.grid import Grid
+from prefect_simopt.optimizers.halving import Halving
 from prefect_simopt.optimizers.lhs import LHS
 from prefect_simopt.optimizers.nsga2 import NSGA2
 from prefect_simopt.optimizers.optuna_sampler import Optuna
@@ -86,6 +87,8 @@ def optimizer_from_state(state: Mapping[str, Any]) -> Optimizer:
     Raises:
         ValueError: the state is of a type or format that this version does not know.
     """
+    if "halving" in state:
+        return Halving.from_state(dict(state))
     kind = state.get("config", {}).get("type")
     if kind not in ENGINES:
         raise ValueError(f"this is the state of the optimizer {kind!r}; this version knows {', '.join(ENGINES)}")

@@ -51,6 +51,8 @@ class Convergence:
         if trial.status is not Status.COMPLETE:
             self._failed.add(trial.number, math.nan)
             return
+        if not self._scale.counts(trial):
+            return  # of low fidelity: another scale
         value = trial.metrics[self._objective.metric]
         if self._scale.violation(trial) > 0:
             self._infeasible.add(trial.number, value)

@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -15,7 +16,7 @@ from prefect_simopt.report.front import front_of
 from prefect_simopt.simulators.contract import Field
 from prefect_simopt.study import Study
 from prefect_simopt.summary import sentence, summarize
-from prefect_simopt.trial import Status, Trial
+from prefect_simopt.trial import Trial
 
 __all__ = ["report_page"]
 
@@ -83,7 +84,7 @@ def _design(study: Study, best: Trial) -> str:
 
 def _best_trials(study: Study) -> str:
     scale = Scale.of(study.spec)
-    complete = [trial for trial in study.each() if trial.status is Status.COMPLETE]
+    complete = [trial for trial in study.each() if scale.counts(trial)]
     complete.sort(key=lambda trial: (scale.violation(trial), scale.values(trial), trial.number))
     order = [trial.number for trial in complete[:_BEST]]
     frame = study.trials.loc[order]
@@ -139,12 +140,22 @@ def _origin(study: Study, summary: Mapping[str, Any]) -> str:
     rows = [
         ("simulator", program, ""),
         ("optimizer", study.spec["optimizer"]["type"], ""),
+        *_levels(study),
         ("seed", study.spec["seed"], ""),
         ("store", study.url, ""),
         ("fingerprint", summary["fingerprint"], ""),
         ("versions", versions, ""),
     ]
     return f'<div class="small">{_table(("", "", ""), rows)}</div>'
+
+
+def _levels(study: Study) -> Iterator[tuple[str, str, str]]:
+    """How many trials there were at each level of fidelity, and what they cost."""
+    counts = Counter(trial.fidelity for trial in study.each() if trial.fidelity is not None)
+    if counts:
+        listed = ", ".join(f"{count} at {value:g}" for value, count in sorted(counts.items()))
+        name = study.spec["fidelity"]["name"]
+        yield (name, f"{listed}; together as costly as {study.cost:.6g} at {max(counts):g}", "")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
