@@ -204,7 +204,7 @@ class Search:
         self._intake.take_up(at_once=ending is not None)
         if wait and self._intake.paused and not self._under_way and self._ending() is None:
             self._pause()
-        self.progress.budget = self._intake.budget.trials
+        self.progress.expect(self._intake.budget)
         return self._ending()
 
     def _pause(self) -> None:

@@ -33,7 +33,7 @@ class Progress:
     """How far a search is.
 
     Attributes:
-        budget: trials that the search may run.
+        budget: trials that the search may run; where a cost limits them, about as many as it is enough for.
         ranking: the best trials so far.
         complete: trials that completed, those taken from the cache counted in.
         failed: trials that failed.
@@ -58,6 +58,12 @@ class Progress:
     def told(self) -> int:
         """Trials that have ended."""
         return self.complete + self.failed
+
+    def expect(self, budget: Budget) -> None:
+        """Follow a budget: where a cost limits it, trials go on to cost what they have cost so far."""
+        self.budget = budget.trials
+        if budget.cost is not None and self.cost > 0:
+            self.budget = min(self.budget, max(round(self.told * budget.cost / self.cost), self.told))
 
     def add(self, trial: Trial) -> None:
         """Count a trial that has ended."""

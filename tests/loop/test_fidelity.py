@@ -78,6 +78,7 @@ def test_a_cost_is_not_exceeded_and_its_end_is_at_the_top(tmp_path, cost):
     assert ending is Ending.BUDGET
     assert cost - 1 < found.cost <= cost + 1e-9
     assert found.cost == pytest.approx(running.progress.cost)
+    assert running.progress.told <= running.progress.budget <= running.progress.told * cost / found.cost + 1
     assert found.best.fidelity == found.trials["fidelity"].iloc[-1] == 80
 
 
