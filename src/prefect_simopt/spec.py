@@ -288,6 +288,7 @@ class StudySpec(_Config):
         for elsewhere in ("compute", "store", "budget", "cache"):
             document.pop(elsewhere, None)
         document["simulator"].pop("directory", None)
+        document["optimizer"].pop("directory", None)
         return document
 
     @property

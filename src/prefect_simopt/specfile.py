@@ -186,7 +186,8 @@ def make_spec(document: Mapping[str, Any], source: str = "", directory: str | Pa
     Args:
         document: plain Python values.
         source: where it came from, for messages.
-        directory: folder that the simulator's relative paths start from; the document may name one below it.
+        directory: folder that relative paths of the simulator and of a generator start from; the document may name one
+            below it.
 
     Raises:
         SpecError: with every problem that was found.
@@ -199,11 +200,15 @@ def make_spec(document: Mapping[str, Any], source: str = "", directory: str | Pa
         raise SpecError(problems_of(error, StudySpec), source) from None
     except RecursionError:
         raise SpecError("nested too deeply", source) from None
-    _check_optimizer(spec, source)
     if directory is not None:
-        folder = Path(directory) / (spec.simulator.directory or "")
-        simulator = spec.simulator.model_copy(update={"directory": str(folder)})
-        spec = spec.model_copy(update={"simulator": simulator})
+        spec = spec.model_copy(
+            update={
+                name: part.model_copy(update={"directory": str(Path(directory) / (part.directory or ""))})
+                for name, part in (("simulator", spec.simulator), ("optimizer", spec.optimizer))
+                if hasattr(part, "directory")
+            }
+        )
+    _check_optimizer(spec, source)
     return spec
 
 

@@ -21,7 +21,8 @@ POINTS = [{"x": 0.5, "y": 1.0}, {"x": 0.5, "y": 1.0}, {"x": -5, "y": 5}]
 
 
 def configuration(name: str) -> dict[str, Any]:
-    return {"type": name} | ({"points": POINTS} if name == "points" else {})
+    needed = {"points": {"points": POINTS}, "generator": {"entrypoint": "foreign_generators:Climber"}}
+    return {"type": name, **needed.get(name, {})}
 
 
 def test_every_configuration_has_its_engine() -> None:

@@ -12,7 +12,7 @@ from prefect_simopt.optimizers.box import Box
 from prefect_simopt.optimizers.make import ENGINES
 from prefect_simopt.space import Categorical, Float, Int, Space
 
-NAMES = [name for name in ENGINES if name != "points"]
+NAMES = [name for name in ENGINES if name not in ("points", "generator")]
 SEARCHES = ["pso", "ga", "sa", "de", "cma", "nsga2"]  # of our own
 FINITE = {"grid"}
 

@@ -14,6 +14,7 @@ __all__ = [
     "CMAConfig",
     "DEConfig",
     "GAConfig",
+    "GeneratorConfig",
     "GradientConfig",
     "GridConfig",
     "LHSConfig",
@@ -297,6 +298,26 @@ class OptunaConfig(_Sequential):
     )
 
 
+class GeneratorConfig(_Sequential):
+    """Anything that suggests points and ingests results, such as a generator of gest-api."""
+
+    model_config = ConfigDict(title="Generator")
+
+    type: Literal["generator"] = Field(default="generator", description="Other people's generator.")
+    entrypoint: str = Field(
+        pattern=r"^[^:\s][^:]*:[A-Za-z_][\w.]*$",
+        max_length=1000,
+        description="`module:make` or `path/to/file.py:make`, relative to the study file; called with space and seed.",
+    )
+    arguments: dict[str, JsonValue] = Field(default_factory=dict, description="Further keyword arguments of `make`.")
+    population: Population | None = Field(
+        default=None, description="Points of a generation; left out, as compute suggests."
+    )
+    directory: str | None = Field(
+        default=None, description="Folder that a relative path starts from; the study file's own when left out."
+    )
+
+
 OptimizerConfig = Annotated[
     AutoConfig
     | PSOConfig
@@ -311,7 +332,8 @@ OptimizerConfig = Annotated[
     | GridConfig
     | PointsConfig
     | OptunaConfig
-    | GradientConfig,
+    | GradientConfig
+    | GeneratorConfig,
     Field(discriminator="type"),
     Tabs(),
 ]

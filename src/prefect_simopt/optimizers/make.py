@@ -14,6 +14,7 @@ from prefect_simopt.optimizers.config import OptimizerConfig
 from prefect_simopt.optimizers.de import DE
 from prefect_simopt.optimizers.engine import Engine
 from prefect_simopt.optimizers.ga import GA
+from prefect_simopt.optimizers.generator import Generator
 from prefect_simopt.optimizers.gradient import Gradient
 from prefect_simopt.optimizers.grid import Grid
 from prefect_simopt.optimizers.halving import Halving
@@ -43,6 +44,7 @@ ENGINES: dict[str, type[Engine]] = {
     "points": Points,
     "optuna": Optuna,
     "gradient": Gradient,
+    "generator": Generator,
 }
 """The engine of each `type` of configuration but `auto`, which picks one of these."""
 

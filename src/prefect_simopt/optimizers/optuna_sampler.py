@@ -158,7 +158,7 @@ class Optuna(Engine):
 
     def _standings(self) -> tuple[list[list[float]] | None, list[float] | None]:
         """Finite values of the told trials, and their violations where the sampler is to know them."""
-        good: Mask = np.isfinite(self._values).all(axis=1)
+        good: Mask = np.asarray(np.isfinite(self._values).all(axis=1))
         if not good.any():
             return None, None
         values: Array = np.where(good[:, None], self._values, self._values[good].max(axis=0))
