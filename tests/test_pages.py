@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from prefect_simopt.cli import main
+from prefect_simopt.optimizers.make import ENGINES
 from prefect_simopt.spec import StudySpec
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -24,6 +25,27 @@ def test_links_lead_somewhere(page):
 def test_every_key_of_a_study_is_described():
     text = (ROOT / "docs" / "study.md").read_text()
     assert [name for name in StudySpec.model_fields if f"{name}:" not in text] == []
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_optimizer_is_described_with_its_parameters(name):
+    """On a page of its own with its picture, or, where there is nothing to draw, among all of them."""
+    everyone = (ROOT / "docs/optimizers.md").read_text()
+    page = ROOT / "docs/optimizers" / f"{name}.md"
+    text = page.read_text() if page.exists() else everyone
+    fields = {f"`{field}`" for field in ENGINES[name].config_type.model_fields if field not in ("type", "points")}
+    assert [field for field in fields if field not in text] == []
+    assert f"`{name}`" in everyone
+    if page.exists():
+        assert f"](optimizers/{name}.md)" in everyone
+        assert f"images/optimizers/{name}.svg" in text
+
+
+@pytest.mark.parametrize("page", ["optimizers.md", "optimizers/gradient.md"])
+def test_examples_of_optimizers_run(page):
+    code = "\n".join(blocks(page, "python"))
+    assert code
+    exec(compile(code, page, "exec"), {"__name__": "__main__"})
 
 
 def blocks(page, language):
