@@ -59,6 +59,7 @@ class Child:
         trouble: what was found then.
         troubled: when that was first found.
         told: whether it was cancelled.
+        taken: how often its pod was taken away.
     """
 
     runs: list[Run]
@@ -76,6 +77,7 @@ class Child:
     trouble: Diagnosis = field(default_factory=Diagnosis)
     troubled: float = 0.0
     told: bool = False
+    taken: int = 0
 
     @property
     def wanted(self) -> list[Run]:

@@ -64,6 +64,10 @@ async def _look(run: str) -> tuple[str, str] | None:
     api = await _client()
     try:
         core = CoreV1Api(api)
+        jobs = (await BatchV1Api(api).list_job_for_all_namespaces(label_selector=f"{_LABEL}={run}")).items
+        for condition in (condition for job in jobs for condition in job.status.conditions or []):
+            if condition.reason == "DeadlineExceeded":
+                return "Deadline", condition.message
         pods = (await core.list_pod_for_all_namespaces(label_selector=f"{_LABEL}={run}")).items
         if pods:
             pods.sort(key=lambda pod: pod.metadata.creation_timestamp)
@@ -76,10 +80,9 @@ async def _look(run: str) -> tuple[str, str] | None:
             message = await _warning(core, pod)
             kind = "ConfigError" if "not found" in message else ""
             return kind or (_unschedulable(message) if "nodes are available" in message else ""), message
-        jobs = (await BatchV1Api(api).list_job_for_all_namespaces(label_selector=f"{_LABEL}={run}")).items
         for job in jobs:
             if message := await _warning(core, job):
-                return _refusal(message), message
+                return ("Quota" if "quota" in message else "Unschedulable"), message
         return ("", "") if jobs else None
     finally:
         await api.close()
@@ -138,20 +141,16 @@ def _pod(status: dict[str, Any]) -> tuple[str, str]:
             message = _short(condition.get("message", ""))
             return _unschedulable(message), message
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            return "Evicted", f"the pod was taken off its node ({condition.get('reason')}): {condition.get('message')}"
+            return (
+                "Disrupted",
+                f"the pod was taken off its node ({condition.get('reason')}): {condition.get('message')}",
+            )
     return "", ""
 
 
 def _short(message: str) -> str:
     """Without what the scheduler adds on pods that it might have driven away."""
     return re.split(r"\.? no new claims|\.? preemption:", message)[0]
-
-
-def _refusal(message: str) -> str:
-    """The category of a Job's warning."""
-    if "deadline" in message:
-        return "Deadline"
-    return "Quota" if "quota" in message else "Unschedulable"
 
 
 def _unschedulable(message: str) -> str:

@@ -5,6 +5,7 @@ Where this process reaches the cluster itself, it looks at the pod and the Job t
 """
 
 import re
+import time
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,13 +16,14 @@ from prefect.client.schemas.objects import FlowRun
 
 from prefect_simopt.tasks.cluster import Cluster
 
-__all__ = ["Diagnosis", "diagnose", "is_out_of_memory"]
+__all__ = ["Diagnosis", "diagnose", "why_crashed"]
 
 _ADVICE = {
     "ImagePullError": "correct compute.image, or simulator.image; a private one needs the pool's image_pull_secrets",
     "CrashLoopBackOff": "the container ends as soon as it starts: look at its log, correct the image or its command",
     "OOMKilled": "raise compute.memory, or set compute.memory_max to let it grow by itself",
     "Evicted": "its node was short of disk or memory: ask for as much as a batch needs (compute.memory)",
+    "Disrupted": "its node was drained, or a pod that matters more took its place: another one runs the rest",
     "Unschedulable.InsufficientResources": "no node has that much free: ask for less (compute.gpus, cpu, memory), "
     "lower compute.max_pods, or add nodes",
     "Unschedulable.NodeAffinity": "no node has these labels: correct compute.node_selector "
@@ -81,9 +83,14 @@ def diagnose(client: SyncPrefectClient, run: FlowRun, cluster: Cluster) -> Diagn
     return Diagnosis(kind, _log(client, run.id)) if kind else Diagnosis()
 
 
-def is_out_of_memory(client: SyncPrefectClient, run: FlowRun, cluster: Cluster) -> bool:
-    """Whether a crashed flow run's pod ran out of memory."""
-    return diagnose(client, run, cluster).kind == "OOMKilled"
+def why_crashed(client: SyncPrefectClient, run: FlowRun, cluster: Cluster, patience: float) -> Diagnosis:
+    """What was the matter with a flow run that has crashed; nothing, if nobody says it within that many seconds."""
+    end = time.monotonic() + patience
+    found = diagnose(client, run, cluster)
+    while (not found.kind or found.running) and time.monotonic() < end:
+        time.sleep(1.0)
+        found = diagnose(client, run, cluster)
+    return Diagnosis() if found.running else found
 
 
 def _event(client: SyncPrefectClient, run: UUID) -> str:

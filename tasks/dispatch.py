@@ -24,6 +24,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
+from prefect.states import Crashed
 
 from prefect_simopt.assignment import FOLDER, Assignment
 from prefect_simopt.compute_config import WorkPoolComputeConfig, quantity
@@ -34,7 +35,7 @@ from prefect_simopt.storage import StudyLocation
 from prefect_simopt.tasks.batch import UNUSABLE
 from prefect_simopt.tasks.child import Child, Plan
 from prefect_simopt.tasks.cluster import Cluster
-from prefect_simopt.tasks.diagnosis import Diagnosis, diagnose
+from prefect_simopt.tasks.diagnosis import Diagnosis, diagnose, why_crashed
 from prefect_simopt.tasks.pool import Pool, check_reachable, find_pool
 from prefect_simopt.tasks.sweep import PARENT, STUDY, cancel_run, read_runs, sweep
 from prefect_simopt.trial import Outcome, Reason, Run, Status
@@ -47,6 +48,8 @@ LOOKS = 3  # flow runs looked at in each round: the others wait for the same
 API_PATIENCE = 600.0  # seconds that Prefect's API may be away
 FATAL_SECONDS = 60.0  # an image that cannot be had may be a registry that is restarting
 STOP_SECONDS = 30.0  # that flow runs have left to end, beside the grace of their simulators
+REMOVE_SECONDS = 3.0  # the same, where their pods can be removed from here
+CRASH_SECONDS = 6.0  # that Kubernetes and Prefect's worker may take to say why a pod has crashed
 SLOW = 3  # start deadlines that a pod has to begin its flow run, once its container runs
 BARREN = 3  # flow runs in a row, of one batch, that end without any outcome and without a reason of the simulator's
 
@@ -84,8 +87,8 @@ class WorkPool:
         self._memory = config.memory
         self._children: list[Child] = []
         self._changed = threading.Condition()
-        self._ending, self._closed = False, False
-        self._stop_by = math.inf
+        self._ending = self._closed = False
+        self._remove_by = self._stop_by = math.inf
         self._busy = 0.0
         self._error: SimoptError | None = None
         self._thread = threading.Thread(target=copy_context().run, args=(self._watch,), name="simopt-pool", daemon=True)
@@ -148,6 +151,7 @@ class WorkPool:
         with self._changed:
             if not self._ending:
                 self._ending = True
+                self._remove_by = time.monotonic() + grace + REMOVE_SECONDS
                 self._stop_by = time.monotonic() + grace + STOP_SECONDS
             self._changed.notify_all()
 
@@ -201,13 +205,15 @@ class WorkPool:
             self._busy = now
         looks = 0
         for child in children:
-            run = runs.get(child.run) if child.run is not None else None
-            if run is None or run.state is None:
+            if child.run is None or (run := runs.get(child.run)) is None or run.state is None:
                 continue
             if run.state.is_final():
                 self._ended(client, child, run, run.state)
-            elif not run.state.is_running() and not self._ending:
-                looks += self._wait_for(client, child, run, look=looks < LOOKS)
+            elif not self._ending and not run.state.is_running():
+                if run.run_count > child.taken and not run.state.is_cancelling():
+                    self._taken_away(client, child, run)
+                else:
+                    looks += self._wait_for(client, child, run, look=looks < LOOKS)
 
     def _start(self, child: Child) -> None:
         if not child.key:
@@ -234,7 +240,7 @@ class WorkPool:
             job_variables=self._variables(),
         )
         child.run, child.begun, child.looked = started.id, time.monotonic(), time.monotonic()
-        child.trouble, child.troubled, child.told = Diagnosis(), 0.0, False
+        child.trouble, child.troubled, child.told, child.taken = Diagnosis(), 0.0, False, 0
 
     def _variables(self) -> dict[str, Any]:
         """Job variables of the next pod; what the spec asks for goes to the simulator's container, if it has one."""
@@ -268,6 +274,14 @@ class WorkPool:
             why = str(found) or "neither Prefect nor the cluster says why; look at it: kubectl describe pod"
             raise ComputeError(f"no pod of the work pool {self._pool.name} could start {within}: {why}")
         return 1
+
+    def _taken_away(self, client: SyncPrefectClient, child: Child, run: FlowRun) -> None:
+        """Prefect starts a run anew whose pod was taken away: not for ever, and not one that has had its time."""
+        child.taken = run.run_count
+        if run.run_count >= BARREN or diagnose(client, run, self._cluster).kind == "Deadline":
+            self._cluster.remove(run.id)
+            cancel_run(client, run.id, force=True)
+            self._ended(client, child, run, Crashed(message="its pod was taken away"))
 
     # When it has ended
 
@@ -303,23 +317,14 @@ class WorkPool:
             return message
         if state.is_cancelled():
             return "it was cancelled" if run.start_time else "it was cancelled before it had started"
-        found = self._why_crashed(client, run)
+        found = why_crashed(client, run, self._cluster, CRASH_SECONDS if self._pool.kind == "kubernetes" else 0.0)
         reason = Reason.MEMORY if found.kind == "OOMKilled" else Reason.KILLED
         if reason is Reason.MEMORY or short:
             self._grow(child)
         why = f"{message} ({found})" if str(found) else message
-        if run.start_time is not None and found.kind != "Evicted":
+        if run.start_time is not None and found.kind not in ("Evicted", "Disrupted"):
             self._blame(child, reason, why)
         return why
-
-    def _why_crashed(self, client: SyncPrefectClient, run: FlowRun) -> Diagnosis:
-        """Kubernetes and Prefect's worker may take a few seconds to say it."""
-        end = time.monotonic() + (6.0 if self._pool.kind == "kubernetes" else 0.0)
-        found = diagnose(client, run, self._cluster)
-        while not found.kind and time.monotonic() < end:
-            time.sleep(1.0)
-            found = diagnose(client, run, self._cluster)
-        return found
 
     def _blame(self, child: Child, reason: Reason, why: str) -> None:
         """The first run without an outcome is taken to be the one that the pod was in: it has failed."""
@@ -368,12 +373,11 @@ class WorkPool:
 
     def _stop(self, client: SyncPrefectClient, children: Sequence[Child], runs: Mapping[UUID, FlowRun]) -> None:
         """Cancel what runs; what has not started, or does not end in time, is removed."""
-        late = time.monotonic() > self._stop_by
+        overdue, late = time.monotonic() > self._remove_by, time.monotonic() > self._stop_by
         for child in children:
             if child.run is None:
                 self._resolve(child)
-            elif late:
-                self._cluster.remove(child.run)
+            elif (overdue and self._cluster.remove(child.run)) or late:
                 cancel_run(client, child.run, force=True)
                 child.outcomes |= find_outcomes(self._storage, child.wanted)
                 self._resolve(child)
