@@ -87,7 +87,7 @@ def pre_empt(namespace, pod):
 
 
 @pytest.mark.parametrize("lose", [delete, kill, evict, take_the_node, pre_empt], ids=lambda lose: lose.__name__)
-def test_a_pod_that_is_lost_loses_no_trial(store, worker, client, namespace, tmp_path, lose):
+def test_a_pod_that_is_lost_loses_no_trial(store, worker, client, namespace, tmp_path, lose, caplog):
     name = f"lost-{lose.__name__.replace('_', '-')}"
     document = study(tmp_path, name, "slow", trials=4, optimizer={"type": "random"}, compute={**SLOW, "gpus": 1})
     running = Running(document)
@@ -96,6 +96,7 @@ def test_a_pod_that_is_lost_loses_no_trial(store, worker, client, namespace, tmp
     summary = running.end()
     assert summary["trials"] == ALL_OF_FOUR
     assert summary["fingerprint"] == here(document, tmp_path / "here")
+    assert "has not begun" not in caplog.text  # it had
     assert eventually(lambda: waiting_for_nothing(client, namespace), 60)
 
 
