@@ -190,7 +190,7 @@ class LocalStorage(Storage):
                 Path(temporary).unlink(missing_ok=True)
 
     def _put(self, descriptor: int, parts: Sequence[bytes | bytearray | memoryview], position: int) -> None:
-        rest = [view for view in map(memoryview, parts) if view]
+        rest = [memoryview(part) for part in parts if len(part)]
         while rest:
             written = os.pwritev(descriptor, rest, position)
             position += written

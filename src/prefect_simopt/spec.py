@@ -157,7 +157,7 @@ class StudySpec(_Config):
     name: str = Field(
         pattern=NAME,
         max_length=100,
-        description="Name of the study in its store: letters, digits, dots, dashes, underscores.",
+        description="Name of the study in its store: letters a to z and A to Z, digits, dots, dashes, underscores.",
     )
     simulator: SimulatorConfig = Field(description="What is run.")
     space: list[Parameter] = Field(min_length=1, max_length=10_000, description="What may vary.")
