@@ -87,7 +87,7 @@ class _Parameter(BaseModel):
     @classmethod
     def _is_identifier(cls, name: str) -> str:
         if not _NAME.fullmatch(name):
-            raise ValueError("a parameter's name has letters a-z and A-Z, digits and underscores, and starts with no digit")
+            raise ValueError("a parameter's name has letters a-z, digits and underscores and starts with no digit")
         return name
 
     @property
