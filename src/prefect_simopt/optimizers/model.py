@@ -25,6 +25,7 @@ _MOST = 600  # coefficients of a full quadratic, 33 parameters; from there on it
 _ENOUGH = 1.1  # trials for each coefficient
 _POOR, _REST = 0.0, 3  # Kendall's tau below which a model that fails to improve is off, for so many generations
 _NEAR, _GOOD = 1.5, 3.0  # neighbours, and the trials that they are chosen from, for each coefficient
+_SAME = 1e-12  # distance at which two points are the same once they are a parameter's values
 _ROUND = 0.1  # share of the sphere in the metric
 _RIDGE = 1e-10
 _POSITIVE = 1e-12  # least curvature of a step, as a share of the largest
@@ -148,7 +149,7 @@ class QuadraticModel:
             quadratic.minimize(self._radius * _RADII[k]) if k < len(_RADII) else quadratic.around(self._radius, rng)
             for k in range(n)
         ]
-        new = [not (self._x == point).all(axis=1).any() for point in points]
+        new = [not (np.abs(self._x - point) < _SAME).all(axis=1).any() for point in points]
         return np.array([point for point, is_new in zip(points, new, strict=True) if is_new]).reshape(-1, self._n)
 
     def forecast(self, ids: Ids, x: Array, places: Ids) -> None:
