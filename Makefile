@@ -26,7 +26,7 @@ test: $(READY)          ## everything that is not slow and needs no cluster
 test-slow: $(READY)     ## the suites that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
 
-test-cluster: $(READY)  ## on a real Kubernetes, which it starts: about 20 minutes; CLUSTER_SCRIPTS names its scripts
+test-cluster: $(READY)  ## on a real Kubernetes, which it starts: about half an hour; CLUSTER_SCRIPTS names its scripts
 	tests/cluster/run $(BIN)/python -m pytest tests/cluster -m cluster $(ARGS)
 
 lint: $(READY)

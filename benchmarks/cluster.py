@@ -52,7 +52,7 @@ from prefect.states import Completed
 def empty():
     return Completed(message=str(time.time()))
 """
-POD = {"cpu": "2", "memory": "1Gi"}
+MEMORY = "600Mi"
 
 
 class Clock:
@@ -82,8 +82,7 @@ class Bench:
             self.empty = client.create_deployment(
                 client.create_flow_from_name("empty"), "bench", work_pool_name="kubernetes", entrypoint="nothing.empty",
                 job_variables={
-                    "cpu_request": POD["cpu"], "cpu_limit": POD["cpu"],
-                    "memory_request": POD["memory"], "memory_limit": POD["memory"], "env": {"PYTHONPATH": "/bench"},
+                    "memory_request": MEMORY, "memory_limit": MEMORY, "env": {"PYTHONPATH": "/bench"},
                     "volumes": [{"name": "bench", "configMap": {"name": "bench"}}],
                     "volume_mounts": [{"name": "bench", "mountPath": "/bench"}],
                 },
@@ -111,7 +110,8 @@ class Bench:
             "budget": {"trials": trials},
             "store": {"block": "lab"},
             "cache": False,
-            "compute": {"pool": "kubernetes", "job_variables": {"env": {"SECONDS": str(seconds)}}, **POD, **compute},
+            "compute": {"pool": "kubernetes", "memory": MEMORY, "job_variables": {"env": {"SECONDS": str(seconds)}},
+                        **compute},
         })  # fmt: skip
         token = watchers.set([clock])
         try:

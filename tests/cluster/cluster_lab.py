@@ -11,7 +11,7 @@ import urllib.request
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -171,7 +171,9 @@ class Worker(_Process):
 
 
 class Kubelet:
-    """The node's kubelet, which `up.sh` started and its process number of which it wrote down."""
+    """The node's kubelet, which `up.sh` started, and wrote down its process number."""
+
+    started: ClassVar[list[subprocess.Popen[bytes]]] = []  # they outlive the tests
 
     def __init__(self) -> None:
         home = Path(os.environ.get("CLUSTER_HOME") or Path.home() / ".cache/test-cluster")
@@ -192,6 +194,7 @@ class Kubelet:
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         self._number.write_text(f"{process.pid}\n")
+        Kubelet.started.append(process)
         gpus = {"nvidia.com/gpu": node["status"]["capacity"]["nvidia.com/gpu"]}
         for _ in range(60):
             kubectl("patch", "node", "node1", "--subresource=status", "--type=merge", "-p",
