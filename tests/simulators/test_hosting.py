@@ -10,7 +10,7 @@ from prefect_simopt.simulators import processes
 from prefect_simopt.simulators.board import Board
 from prefect_simopt.simulators.hosting import HostProcess
 
-SETUP = {"required": [], "path": [], "names": ["x"], "code": "", "resolved": None}
+SETUP = {"required": [], "path": [], "names": ["x"], "code": "", "resolved": None, "conditional": {}, "slopes": []}
 
 
 @pytest.fixture
@@ -41,7 +41,9 @@ def test_a_host_that_is_not_forked_does_the_same(tmp_path, threads):
         frames = []
         while not any("rest" in frame for frame in frames):
             assert select.select([host.control.sock], [], [], 20)[0]
-            frames += [document for document, _ in host.control.receive()]
+            came = [document for document, _ in host.control.receive()]
+            assert came, "the host has ended"
+            frames += came
         assert list(frames[0]) == ["ready"]
         ((number, outcomes),) = host.read_outcomes()
         assert (number, outcomes[0]["trial"], outcomes[0]["metrics"]) == (0, 3, {"value": 2.5})
