@@ -26,7 +26,7 @@ def test_with_several_objectives_also_the_front(simopt, folder):
     assert f"{len(answer.json['pareto'])} trials that no other one dominates" in shown
     assert "hypervolume" in shown.splitlines()[-2]
     simopt("report", "studies/bowl", "-o", "bowl.html")
-    assert 'bowl: the front' in (folder / "bowl.html").read_text()
+    assert "bowl: the front" in (folder / "bowl.html").read_text()
 
 
 def test_the_last_line_is_the_summary(simopt):
