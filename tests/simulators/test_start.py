@@ -70,6 +70,7 @@ def test_a_directory_that_is_missing(place):
         "class Model:\n    def __call__(self, x): return x + 2\nsimulate = Model()",
         "from functools import partial\ndef f(x, y): return x + y\nsimulate = partial(f, y=2)",
         "import helper\ndef simulate(x): return x + helper.TWO",
+        "import runpy\nh = runpy.run_path(__file__.replace('module', 'helper'))\ndef simulate(x): return x + h['TWO']",
         "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: float\ndef simulate(x): return P(x).x + 2",
         "import pickle\nclass P: pass\npickle.dumps(P())\ndef simulate(x): return x + 2",
     ],

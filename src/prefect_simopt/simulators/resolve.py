@@ -64,7 +64,7 @@ def record_sources(folders: Iterable[Path]) -> None:
         return False
 
     def hook(entry: str) -> FileFinder:
-        if not covered(entry or "."):
+        if not covered(entry or ".") or not Path(entry or ".").is_dir():  # a file is for `runpy` to run
             raise ImportError
         return FileFinder(
             entry or ".",
