@@ -43,7 +43,7 @@ def test_every_union_of_the_form_has_tabs_and_every_tag_a_default(client):
         for choice in union["anyOf"]:
             model = definitions[choice["$ref"].rpartition("/")[2]]
             assert model["properties"]["type"]["const"] == model["properties"]["type"]["default"]
-    assert {"study", "new", "wait"} == set(schema["properties"])
+    assert {"study", "new", "wait", "review"} == set(schema["properties"])
     assert schema["required"] == ["study"]
 
 

@@ -252,4 +252,4 @@ def test_given_points_are_simulated_in_their_order(client, study):
 def test_points_outside_of_the_space_are_refused_all_at_once(study):
     with pytest.raises(SpecError) as refused:
         simulate(study=study("outside"), points=[{"x": 9.0, "y": 0.0}, {"x": 0.0, "z": 1.0}])
-    assert [problem.path for problem in refused.value.problems] == ["points[0].x", "points[1].y", "points[1].z"]
+    assert [problem.path for problem in refused.value.problems] == ["points[0].x", "points[1].z", "points[1].y"]

@@ -64,7 +64,7 @@ def test_a_review_pauses_the_run_and_the_form_steers_it(client, house, study):
     assert trials["y"][told:].between(-1, 1).all()
     applied = [(each["kind"], each["agent"]) for each in requests_of(done)["requests"]["applied"]]
     assert applied[0] == ("pause", "flow run reviewed")
-    assert applied[1:5] == [(kind, "ann") for kind in ("narrow", "suggest", "extend", "resume")]
+    assert [kind for kind, agent in applied if agent == "ann"] == ["narrow", "suggest", "extend", "resume"]
     assert "ann narrows y to -1 to 1" in eventually(lambda: lines(client, run))
 
     def events():
