@@ -1,5 +1,8 @@
 import chaos
+import pytest
 from victims import CASES
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_nothing_is_lost_whatever_is_killed(tmp_path):

@@ -12,7 +12,7 @@ from lab import Lab, wait_for
 from proxy import Proxy
 from s3_server import S3Server
 
-pytestmark = [pytest.mark.s3, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(600)]
 IMPATIENT = """\
 import sys
 from prefect_simopt.api import run_untracked

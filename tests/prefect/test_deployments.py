@@ -3,6 +3,7 @@
 import subprocess
 from datetime import timedelta
 
+import pytest
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments import run_deployment
@@ -69,6 +70,7 @@ def test_a_run_of_the_deployment_is_the_same_study(client, study, tmp_path):
     assert there.fingerprint() == load_study(tmp_path / "elsewhere" / "deployed").fingerprint()
 
 
+@pytest.mark.slow
 def test_queued_requests_are_all_run(client, study):
     documents = [study(f"queued-{number % 3}", trials=20) for number in range(8)]
     parameters = [{"study": document, "wait": 200} for document in documents]
@@ -80,6 +82,7 @@ def test_queued_requests_are_all_run(client, study):
         assert load_study(f"{document['store']['url']}/{document['name']}").counts["complete"] == 20
 
 
+@pytest.mark.slow
 def test_cancelled_under_a_worker_it_keeps_what_ended_and_goes_on_later(client, study):
     document = study("cancelled", "slow", trials=200)
     store = f"{document['store']['url']}/cancelled"

@@ -14,7 +14,7 @@ from waiting import eventually
 from prefect_simopt.api import load_study, run_untracked
 from prefect_simopt.specfile import make_spec
 
-pytestmark = pytest.mark.timeout(800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(800)]
 POOL = {"type": "work_pool", "pool": "simopt", "max_pods": 2, "trials_per_task": 10}
 
 

@@ -102,7 +102,7 @@ class KilledAgainAndAgain(RuleBasedStateMachine):
         assert verify(self.location) == []
 
 
-@pytest.mark.parametrize("where", ["disk", pytest.param("s3", marks=pytest.mark.s3)])
+@pytest.mark.parametrize("where", ["disk", pytest.param("s3", marks=[pytest.mark.s3, pytest.mark.slow])])
 def test_killed_again_and_again(where, tmp_path, expected, request) -> None:
     server = request.getfixturevalue("s3_server") if where == "s3" else None
 
@@ -131,6 +131,7 @@ def test_killed_again_and_again(where, tmp_path, expected, request) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_for_real_at_random_moments(make_location, tmp_path) -> None:
     """SIGKILL of the writing process; what it ran, it says itself, once the outcome was written."""

@@ -54,7 +54,8 @@ class CMA(Population):
         self._updates = 0
         self._waiting_x, self._waiting_values, self._waiting_violations = np.empty((0, d)), np.empty(0), np.empty(0)
         self._best, self._idle = np.array([np.inf, np.inf]), 0
-        levels = self._placement.lattice.levels
+        lattice = self._placement.lattice
+        levels = np.where(lattice.categorical, lattice.levels, 0)
         self._shares = np.where(np.arange(max(levels.max(), 1)) < levels[:, None], 1.0, 0.0)
         self._shares /= np.maximum(self._shares.sum(axis=1, keepdims=True), 1.0)
         self._factored: tuple[Array, Array, Array] | None = None
