@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import yaml
 
@@ -67,17 +68,31 @@ def resident(pid: int) -> float:
     return 0.0
 
 
-def watch(command: list[str], folder: Path) -> list[tuple[float, int, float]]:
-    """Run a study; seconds, ledger records and MB, several times a second."""
-    begin, samples = time.monotonic(), []
+class Sample(NamedTuple):
+    """Of a running study: CPU seconds of the search's process, ledger records, MB of memory."""
+
+    cpu: float
+    records: int
+    memory: float
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of user and system time so far."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def watch(command: list[str], folder: Path) -> list[Sample]:
+    """Run a study and look at it several times a second."""
+    samples = []
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
         with contextlib.suppress(OSError, StopIteration):
-            samples.append((time.monotonic() - begin, told(folder), resident(process.pid)))
+            samples.append(Sample(cpu_seconds(process.pid), told(folder), resident(process.pid)))
         time.sleep(0.2)
     if process.returncode:
         raise SystemExit(f"the study failed with exit code {process.returncode}")
-    return [sample for sample in samples if sample[2]]
+    return [sample for sample in samples if sample.memory]
 
 
 def resume(command: list[str], folder: Path, trials: int) -> tuple[float, float]:
@@ -117,11 +132,15 @@ def main() -> None:
             command = study(folder, trials, arguments.optimizer)
             samples = watch(command, folder)
             print(f"{trials} trials with {arguments.optimizer}")
+            last = samples[-1].records
+            searching = [sample for sample in samples if sample.records < last]
             for part in range(5) if trials >= 10_000 else ():
-                inside = [s for s in samples if part <= 5 * s[1] / samples[-1][1] <= part + 1]
-                if len(inside) > 1 and inside[-1][1] > inside[0][1]:
-                    cost = 1e6 * (inside[-1][0] - inside[0][0]) / (inside[-1][1] - inside[0][1])
-                    print(f"  {20 * part:3}-{20 * part + 20} %: {cost:6.0f} us/trial, {inside[-1][2]:6.1f} MB")
+                inside = [sample for sample in searching if part <= 5 * sample.records / last <= part + 1]
+                if len(inside) > 1 and inside[-1].records > inside[0].records:
+                    cost = 1e6 * (inside[-1].cpu - inside[0].cpu) / (inside[-1].records - inside[0].records)
+                    place = f"{20 * part:3}-{20 * part + 20} %"
+                    print(f"  {place}: {cost:6.0f} us of CPU a record, {inside[-1].memory:6.1f} MB")
+            print(f"  with the report: {max(sample.memory for sample in samples):6.1f} MB")
             seconds, cpu = resume(command, folder, trials)
             print(f"  resumed: {seconds:.2f} s to the first new trial, {cpu:.2f} s of CPU in all", flush=True)
     with tempfile.TemporaryDirectory() as name:
