@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 
 from prefect_simopt.record import Record
 from prefect_simopt.sink import TrialSink
@@ -98,8 +99,8 @@ def _putter(folder: Path, array: npt.NDArray[np.generic], fsync: bool) -> Callab
 def measure_records(folder: Path, largest: int) -> None:
     print(f"Studies of {PARAMETERS} parameters and 2 metrics, told in generations of {GENERATION}.\n")
     print("| trials | asked+told+flush, CPU us/trial | first and last quarter | outcomes, CPU us/trial | "
-          "opening, s | reading counts and best, s | fingerprint, s | verify, s | resident MiB |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|")
+          "opening, s | metrics and status, s | counts and best, s | fingerprint, s | verify, s | resident MiB |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|---|")
     count = 100
     while count <= largest:
         _measure_record(folder, count)
@@ -149,12 +150,14 @@ def _measure_record(folder: Path, count: int) -> None:
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     opening = _seconds(lambda: Record.open(location, spec=spec, provenance={}).close("budget"))
     study = open_study(location.url)
+    opened = xr.open_zarr(location.url, consolidated=False)
+    scalars = _seconds(lambda: (opened["metrics"].to_numpy(), opened["status"].to_numpy()))
     reading = _seconds(lambda: (study.counts, study.best))
     fingerprint = _seconds(study.fingerprint)
     checking = _seconds(lambda: verify(location))
     print(
         f"| {count} | {per[0]:.0f} | {per[1]:.0f}, {per[2]:.0f} | {1e6 * outcomes_cost / count:.0f} | {opening:.3f} | "
-        f"{reading:.3f} | {fingerprint:.3f} | {checking:.2f} | {resident:.0f} |",
+        f"{scalars:.3f} | {reading:.3f} | {fingerprint:.3f} | {checking:.2f} | {resident:.0f} |",
         flush=True,
     )
     shutil.rmtree(folder)
