@@ -98,8 +98,8 @@ def _putter(folder: Path, array: npt.NDArray[np.generic], fsync: bool) -> Callab
 
 def measure_records(folder: Path, largest: int) -> None:
     print(f"Studies of {PARAMETERS} parameters and 2 metrics, told in generations of {GENERATION}.\n")
-    print("| trials | asked+told+flush, CPU us/trial | first and last quarter | outcomes, CPU us/trial | "
-          "opening, s | metrics and status, s | counts and best, s | fingerprint, s | verify, s | resident MiB |")  # fmt: skip
+    print("| trials | asked+told+flush, CPU us/trial | first and last quarter | outcomes, CPU us/trial | opening, s | "
+          "metrics and status, s | counts and best, s | fingerprint, s | verify, s | resident MiB |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|---|")
     count = 100
     while count <= largest:
