@@ -5,30 +5,35 @@ that a damaged one is found alone. The object's name says which trials it is abo
 """
 
 import hashlib
+import logging
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
 from prefect_simopt.storage import Storage, StudyLocation
-from prefect_simopt.trial import Outcome, Run
+from prefect_simopt.trial import Outcome, Run, Status
 
 __all__ = [
     "FOLDER",
     "OutcomeSink",
+    "clear_outcomes",
     "decode_outcomes",
     "encode_outcomes",
     "find_outcomes",
     "outcomes_name",
+    "sweep_outcomes",
     "trial_range",
+    "waiting_outcomes",
 ]
 
 FOLDER = "outcomes"
 _NAME = re.compile(r"(\d+)-(\d+)-[0-9a-f]+\.jsonl")
 _HEAD = b'{"sha256":"'
 _MIDDLE = b'","outcome":'
+_log = logging.getLogger("prefect_simopt")
 
 
 class OutcomeSink:
@@ -104,6 +109,59 @@ def find_outcomes(storage: Storage, runs: Sequence[Run]) -> dict[tuple[int, int]
             if attempts.get(key) == outcome.attempt:
                 found[key] = outcome
     return found
+
+
+def waiting_outcomes(storage: Storage, wanted: Callable[[Outcome], bool]) -> list[Outcome]:
+    """The outcomes in the store, one for each run, by trial and replicate; damaged ones are left out.
+
+    Args:
+        storage: of the study.
+        wanted: whether an outcome counts. Of several attempts that do, a complete one wins over failed ones, and a
+            later one over earlier ones.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    found: dict[tuple[int, int], Outcome] = {}
+    keys = [f"{FOLDER}/{name}" for name in storage.names(FOLDER) if trial_range(name) is not None]
+    for key, data in zip(keys, storage.read_many(keys), strict=True):
+        good, damaged = decode_outcomes(data or b"")
+        if damaged:
+            _log.warning("%s/%s is damaged in part; what it spoke of is run again", storage.url, key)
+        for outcome in good:
+            run = outcome.trial, outcome.replicate
+            if (run not in found or _rank(outcome) > _rank(found[run])) and wanted(outcome):
+                found[run] = outcome
+    return [found[run] for run in sorted(found)]
+
+
+def sweep_outcomes(storage: Storage, ended: Callable[[range], bool]) -> None:
+    """Remove the objects whose trials have ended.
+
+    Args:
+        storage: of the study.
+        ended: whether all trials of a range have.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    ranges = {name: trial_range(name) for name in storage.names(FOLDER)}
+    served = [f"{FOLDER}/{name}" for name, trials in ranges.items() if trials is not None and ended(trials)]
+    if served:
+        storage.delete(served)
+
+
+def clear_outcomes(storage: Storage) -> None:
+    """Remove all outcomes, and what else waits beside them.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    storage.delete([f"{FOLDER}/{name}" for name in storage.names(FOLDER) if name != "zarr.json"])
+
+
+def _rank(outcome: Outcome) -> tuple[bool, int]:
+    return outcome.status is Status.COMPLETE, outcome.attempt
 
 
 def _body(document: dict[str, Any]) -> bytes:

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import orjson
 
 from prefect_simopt.errors import CorruptionError
-from prefect_simopt.fields import decode_field
+from prefect_simopt.fields import decode_field, field_document, read_field
 from prefect_simopt.outcomes import FOLDER
 from prefect_simopt.simulators.contract import Field
 from prefect_simopt.storage import Storage
 
-__all__ = ["Proposal", "is_settled", "proposal_key", "settle"]
+__all__ = ["Proposal", "check_field", "is_settled", "proposal_key", "settle"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,19 @@ class Proposal:
 def proposal_key(name: str, trial: int) -> str:
     """Name of the object of a trial's proposal."""
     return f"{FOLDER}/field.{name}.{trial:08d}.json"
+
+
+def check_field(storage: Storage, name: str, trial: int, digest: str) -> None:
+    """Make sure that a trial's field, its layout settled or proposed, is what the simulator wrote.
+
+    Raises:
+        CorruptionError: it is missing, or it is not.
+    """
+    given = Proposal.read(storage, name, trial)
+    if given is None:
+        read_field(storage, name, trial, digest, field_document(storage, name))
+    else:
+        given.field(storage, name, trial, digest)
 
 
 def is_settled(storage: Storage, name: str) -> bool:

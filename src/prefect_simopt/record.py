@@ -1,6 +1,5 @@
-"""The one writer of a study: holds the lease, keeps the ledger, merges outcomes, checkpoints, writes the arrays."""
+"""The one writer of a study: holds the lease, writes the ledger, and what follows from it."""
 
-import hashlib
 import logging
 import os
 import secrets
@@ -9,11 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from prefect_simopt.checkpoints import Checkpoints
 from prefect_simopt.conflicts import refuse_conflict
 from prefect_simopt.entries import (
     Entry,
@@ -22,28 +23,26 @@ from prefect_simopt.entries import (
     field_entry,
     generation_entry,
     generations,
-    number_of,
     request_entry,
     trial_entry,
 )
 from prefect_simopt.errors import CorruptionError, StoreError
-from prefect_simopt.fields import field_document, read_field
 from prefect_simopt.hierarchy import LAYOUT
 from prefect_simopt.lease import TTL, Lease
 from prefect_simopt.ledger import Ledger
-from prefect_simopt.outcomes import FOLDER, decode_outcomes, trial_range
-from prefect_simopt.proposals import Proposal
+from prefect_simopt.outcomes import clear_outcomes, sweep_outcomes, waiting_outcomes
+from prefect_simopt.proposals import check_field
 from prefect_simopt.requests import pending
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.steering import Request, Steering
 from prefect_simopt.storage import Storage, StudyLocation
+from prefect_simopt.tally import Tally
 from prefect_simopt.trial import Outcome, Reason, Status, Trial
 from prefect_simopt.view import View
 
-__all__ = ["KEPT", "Record"]
+__all__ = ["Record"]
 
 FLUSH_SECONDS = 1.0  # the arrays are written at most this often
-KEPT = 2  # checkpoints, beside the very first: the second is for when the first turns out damaged
 _BATCH = 4096  # ledger records applied at once on opening
 _log = logging.getLogger("prefect_simopt")
 
@@ -54,22 +53,16 @@ class Record:
     Attributes:
         location: where the study lives.
         created: whether this run created the study.
-        earlier: provenance of the run before this one; empty when there was none.
-        batches: how many batches there have been: the number of the next one.
     """
 
     def __init__(self, location: StudyLocation, storage: Storage, lease: Lease, spec: StudySpec) -> None:
-        self.location, self.created, self.batches = location, False, 0
-        self.earlier: Mapping[str, Any] = {}
+        self.location, self.created = location, False
         self._storage, self._lease, self._spec = storage, lease, spec
         self._ledger = Ledger(storage)
-        self._view: View
         self._run = f"run/{secrets.token_hex(4)}"
-        self._tries: dict[tuple[int, int], int] = {}  # the last failed attempt of each run that has not ended
-        self._checkpoints: list[tuple[int, str, str]] = []  # seq, key, SHA-256
-        self._dropped: dict[int, int] = {}  # trials that a repair dropped, and the seq at which they were told
-        self._taken_up: set[str] = set()  # tokens of requests
-        self._seconds = 0.0  # that earlier runs took
+        self._tally = Tally(self._run, spec.replicates)
+        self._checkpoints = Checkpoints(storage)
+        self._view: View
         self._started = self._flushed = time.monotonic()
         self._begun = self._closed = False
         self._vanish: Callable[[], None] = lambda: None
@@ -121,6 +114,56 @@ class Record:
         record._vanish = vanish
         return record
 
+    def begin(self, provenance: Mapping[str, Any]) -> None:
+        """Read the ledger, create what is missing, and note that a run has started.
+
+        Args:
+            provenance: versions of the code and of packages, identity of the simulator.
+
+        Raises:
+            StudyConflictError: meanwhile there is a study of this name that asks another question.
+            CorruptionError: the ledger is damaged.
+            StoreError: the store cannot be read or written.
+        """
+        storage, spec = self._storage, self._spec
+        storage.clean()
+        attributes = refuse_conflict(storage, spec)  # again: now nobody else can write
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        fresh = _attributes(spec, provenance, {"created": now, "provenance": dict(provenance)})
+        self._view = View(storage, spec, fresh, fresh=attributes is None)
+        if attributes is None:
+            self._view.hierarchy.create()
+        known = self._ledger.replay()
+        while batch := list(islice(known, _BATCH)):
+            self._apply(batch)
+        self.created = self._ledger.seq < 0
+        if self.created:  # what simulators of a study that was removed while they ran have left here
+            clear_outcomes(storage)
+        self._append(self._opening(provenance))
+        self._begun = True
+
+    def _opening(self, provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Entries that say what the study asks, where that is new, and that a run has started."""
+        known = self._view.hierarchy.attributes
+        current = known if self.created else _attributes(self._spec, provenance, known)
+        agent = f"{socket.gethostname()}:{os.getpid()}"
+        run = {"activity": "run", "id": self._run, "used": dict(provenance), "wasAssociatedWith": agent}
+        if not self.created and current == known:
+            return [run]
+        kind = "study" if self.created else "revision"
+        used, generated = {"spec": self._spec.digest}, {"attributes": current}
+        return [{"activity": kind, "id": f"{kind}/{self._spec.name}", "used": used, "generated": generated}, run]
+
+    @property
+    def earlier(self) -> Mapping[str, Any]:
+        """Provenance of the run before this one; empty when there was none."""
+        return self._tally.earlier
+
+    @property
+    def batches(self) -> int:
+        """How many batches there have been: the number of the next one."""
+        return self._tally.batches
+
     @property
     def capacity(self) -> int:
         """Trials that the arrays have room for; they grow when there are more."""
@@ -143,7 +186,7 @@ class Record:
 
     def attempts(self, trial: int, replicate: int = 0) -> int:
         """How many runs of a trial that has not ended have failed so far, in earlier runs of the study too."""
-        return self._tries.get((trial, replicate), -1) + 1
+        return self._tally.failed_attempt(trial, replicate) + 1
 
     def asked(
         self,
@@ -195,45 +238,17 @@ class Record:
 
     def collect(self) -> list[Outcome]:
         """Outcomes that wait to be told: of runs that ended while nobody watched. Damaged ones are left out."""
-        found: dict[tuple[int, int], Outcome] = {}
-        keys = [f"{FOLDER}/{name}" for name in self._storage.names(FOLDER) if trial_range(name) is not None]
-        for key, data in zip(keys, self._storage.read_many(keys), strict=True):
-            good, damaged = decode_outcomes(data or b"")
-            if damaged:
-                _log.warning("%s/%s is damaged in part; what it spoke of is run again", self._storage.url, key)
-            for outcome in good:
-                place = outcome.trial, outcome.replicate
-                earlier = found.get(place)
-                newer = earlier is None or (outcome.status is Status.COMPLETE, outcome.attempt) > (
-                    earlier.status is Status.COMPLETE,
-                    earlier.attempt,
-                )
-                if newer and self._is_news(outcome):
-                    found[place] = outcome
-        return [found[place] for place in sorted(found)]
+        return waiting_outcomes(self._storage, self._is_news)
 
     def checkpoint(self) -> tuple[bytes, int] | None:
         """The latest checkpoint that can be used, and the number of the ledger record from which to go on."""
-        for seq, key, digest in reversed(self._checkpoints):
-            if any(told < seq for told in self._dropped.values()):
-                continue  # it knows of trials that will be run again
-            payload = self._storage.read(key)
-            if payload is not None and hashlib.sha256(payload).hexdigest() == digest:
-                return payload, seq
-            _log.warning("%s/%s is damaged; an earlier checkpoint takes its place", self._storage.url, key)
-        return None
+        return self._checkpoints.latest()
 
     def save_checkpoint(self, payload: bytes) -> None:
         """Keep the search's state as of now."""
-        key = f"checkpoints/{self._ledger.seq + 1:09d}.bin"
         self._lease.check()
-        self._storage.write(key, payload)
-        generated = {"sha256": hashlib.sha256(payload).hexdigest(), "bytes": len(payload)}
-        self._append([{"activity": "checkpoint", "id": key.removesuffix(".bin"), "generated": generated}])
-        kept = {key for _, key, _ in self._checkpoints}
-        names = self._storage.names("checkpoints")
-        self._storage.delete([f"checkpoints/{name}" for name in names if name.endswith(".bin") and
-                              f"checkpoints/{name}" not in kept])  # fmt: skip
+        self._append([self._checkpoints.write(payload, self._ledger.seq + 1)])
+        self._checkpoints.sweep()
 
     def history(
         self, after: int = -1, under_way: Iterable[tuple[Generation, Sequence[int]]] = ()
@@ -251,7 +266,7 @@ class Record:
         waiting: list[tuple[str, Request]] = []
         gone: list[str] = []
         for key, request in pending(self._storage):
-            if request is not None and request.token not in self._taken_up:
+            if request is not None and request.token not in self._tally.taken_up:
                 waiting.append((key, request))
                 continue
             gone.append(key)  # what a kill has left here, or what is no request
@@ -289,9 +304,9 @@ class Record:
         if not force and time.monotonic() - self._flushed < FLUSH_SECONDS:
             return
         self._lease.check()
-        seconds = self._seconds + time.monotonic() - self._started
+        seconds = self._tally.seconds + time.monotonic() - self._started
         self._view.flush({"seq": self._ledger.seq, "seconds": round(seconds, 3)})
-        self._sweep()
+        sweep_outcomes(self._storage, self._have_ended)
         self._flushed = time.monotonic()
 
     def close(self, state: str) -> None:
@@ -321,53 +336,6 @@ class Record:
         if not there:
             self._vanish()
 
-    def begin(self, provenance: Mapping[str, Any]) -> None:
-        """Read the ledger, create what is missing, and note that a run has started.
-
-        Args:
-            provenance: versions of the code and of packages, identity of the simulator.
-
-        Raises:
-            StudyConflictError: meanwhile there is a study of this name that asks another question.
-            CorruptionError: the ledger is damaged.
-            StoreError: the store cannot be read or written.
-        """
-        storage, spec = self._storage, self._spec
-        storage.clean()
-        attributes = refuse_conflict(storage, spec)  # again: now nobody else can write
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        fresh = _attributes(spec, provenance, {"created": now, "provenance": dict(provenance)})
-        self._view = View(storage, spec, fresh, fresh=attributes is None)
-        if attributes is None:
-            self._view.hierarchy.create()
-        batch: list[dict[str, Any]] = []
-        begun = last = ""  # of the run that is being read
-        for entry in self._ledger.replay():
-            if entry["activity"] == "run" and "used" in entry:
-                self._seconds += _seconds_between(begun, last)
-                begun = entry["at"]
-            last = entry["at"]
-            batch.append(entry)
-            if len(batch) == _BATCH:
-                self._apply(batch)
-                batch = []
-        self._apply(batch)
-        self._seconds += _seconds_between(begun, last)
-        self.created = self._ledger.seq < 0
-        if self.created:  # what simulators of a study that was removed while they ran have left here
-            storage.delete([f"{FOLDER}/{name}" for name in storage.names(FOLDER) if name != "zarr.json"])
-        known = self._view.hierarchy.attributes
-        entries: list[dict[str, Any]] = []
-        if self.created or known != (current := _attributes(spec, provenance, known)):
-            kind = "study" if self.created else "revision"
-            generated = {"attributes": known if self.created else current}
-            entries.append({"activity": kind, "id": f"{kind}/{spec.name}", "used": {"spec": spec.digest},
-                            "generated": generated})  # fmt: skip
-        agent = f"{socket.gethostname()}:{os.getpid()}"
-        entries.append({"activity": "run", "id": self._run, "used": dict(provenance), "wasAssociatedWith": agent})
-        self._append(entries)
-        self._begun = True
-
     def _append(self, entries: Sequence[dict[str, Any]]) -> None:
         """Write to the ledger, then to what is derived from it."""
         if entries:
@@ -377,32 +345,8 @@ class Record:
             self._apply([{**entry, "seq": first + i} for i, entry in enumerate(entries)])
 
     def _apply(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            kind = entry["activity"]
-            if kind == "trial":
-                number = number_of(entry)
-                self.batches = max(self.batches, entry["generated"].get("batch", -1) + 1)
-                self._dropped.pop(number, None)
-                if self._tries:
-                    for replicate in range(self._spec.replicates):
-                        self._tries.pop((number, replicate), None)
-            elif kind == "attempt":
-                generated = entry["generated"]
-                if generated["status"] == "failed":
-                    place = number_of(entry), generated.get("replicate", 0)
-                    self._tries[place] = generated.get("attempt", 0)
-            elif kind == "checkpoint":
-                key = f"{entry['id']}.bin"
-                self._checkpoints.append((entry["seq"], key, entry["generated"]["sha256"]))
-                del self._checkpoints[1:-KEPT]
-            elif kind == "repair":
-                used = entry["used"]
-                self._dropped |= dict(zip(used["trials"], used["told"], strict=True))
-                self._checkpoints = [each for each in self._checkpoints if each[1] not in used["checkpoints"]]
-            elif kind == "request":
-                self._taken_up.add(entry["used"]["token"])
-            elif kind == "run" and entry["id"] != self._run:
-                self.earlier = entry.get("used", self.earlier)
+        self._tally.apply(entries)
+        self._checkpoints.apply(entries)
         self._view.apply(entries)
 
     def _is_news(self, outcome: Outcome) -> bool:
@@ -410,33 +354,22 @@ class Record:
         trial, view = outcome.trial, self._view
         if trial >= view.capacity or not view.asked[trial] or view.status[trial]:
             return False
-        tried = self._tries.get((outcome.trial, outcome.replicate), -1)
+        tried = self._tally.failed_attempt(trial, outcome.replicate)
         if outcome.status is Status.FAILED and outcome.attempt <= tried:
             again = outcome.reason is Reason.KILLED or outcome.attempt < self._spec.compute.reruns(outcome.reason)
             if again or outcome.attempt < tried:  # otherwise a replicate's last, whose trial was not told yet
                 return False
         try:
             for name, digest in outcome.fields.items():
-                given = Proposal.read(self._storage, name, trial)
-                if given is None:
-                    read_field(self._storage, name, trial, digest, field_document(self._storage, name))
-                else:
-                    given.field(self._storage, name, trial, digest)
+                check_field(self._storage, name, trial, digest)
         except CorruptionError as error:
             _log.warning("%s; the trial is run again", error)
             return False
         return True
 
-    def _sweep(self) -> None:
-        """Remove outcomes whose trials have all ended."""
+    def _have_ended(self, trials: range) -> bool:
         status = self._view.status
-        ended = []
-        for name in self._storage.names(FOLDER):
-            trials = trial_range(name)
-            if trials is not None and trials.stop <= len(status) and status[trials.start : trials.stop].all():
-                ended.append(f"{FOLDER}/{name}")
-        if ended:
-            self._storage.delete(ended)
+        return trials.stop <= len(status) and bool(status[trials.start : trials.stop].all())
 
 
 def _attributes(spec: StudySpec, provenance: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -444,9 +377,3 @@ def _attributes(spec: StudySpec, provenance: Mapping[str, Any], known: Mapping[s
     simulators = sorted({*known.get("simulators", ()), str(provenance.get("simulator", ""))})
     own = {"layout": LAYOUT, "name": spec.name, "spec": spec.document(), "simulators": simulators}
     return {**known, **own}
-
-
-def _seconds_between(begin: str, end: str) -> float:
-    if not begin:
-        return 0.0
-    return max((datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds(), 0.0)

@@ -6,29 +6,27 @@ ledger says is written once more, into memory, and compared with what is stored.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import orjson
 
 from prefect_simopt.arrays import CHUNK, Column
 from prefect_simopt.chunks import decode
-from prefect_simopt.entries import Entry, number_of
+from prefect_simopt.contents import Contents
+from prefect_simopt.entries import Entry
 from prefect_simopt.errors import CorruptionError, StoreError
 from prefect_simopt.fields import coordinate_digest, field_key, read_field
 from prefect_simopt.hierarchy import study_attributes
 from prefect_simopt.lease import is_held
 from prefect_simopt.ledger import Line, scan, segments
 from prefect_simopt.outcomes import FOLDER, decode_outcomes, trial_range
-from prefect_simopt.record import KEPT
-from prefect_simopt.spec import StudySpec
 from prefect_simopt.storage import Storage, StudyLocation
 from prefect_simopt.study import Study
-from prefect_simopt.view import STANDING, View, standing_of
+from prefect_simopt.view import STANDING, standing_of
 
-__all__ = ["Contents", "Examination", "Finding", "examine", "verify"]
+__all__ = ["Examination", "Finding", "examine", "verify"]
 
 _BATCH = 4096  # ledger records applied at once
 _AT_ONCE = 64  # objects read at once
@@ -54,67 +52,6 @@ class Finding:
         more = f" and {len(self.trials) - _SHOWN} more" if len(self.trials) > _SHOWN else ""
         plural = "trial" if len(self.trials) == 1 else "trials"
         return f"{self.path}: {self.message}" + (f" ({plural} {named}{more})" if self.trials else "")
-
-
-class Contents:
-    """What the ledger says there should be.
-
-    Args:
-        storage: of the study; nothing is written to it.
-        attributes: of its root group.
-
-    Attributes:
-        view: the arrays.
-        versions: what the view has written, by key: each object as it was at the last flush, and as it may have
-            become since.
-        fields: SHA-256 of the fields of each trial that has ended, by number and name.
-        told_at: number of the record that told of each trial that has ended.
-        coordinates: SHA-256 of each coordinate's values, and the field that it was seen with.
-        awaited: coordinates that a repair dropped, until a trial has written them again.
-        documents: `zarr.json` of each field and coordinate.
-        checkpoints: SHA-256 of each checkpoint that is kept, by key.
-        seq: number of the last record.
-    """
-
-    def __init__(self, storage: Storage, attributes: Mapping[str, Any]) -> None:
-        shadow = _Shadow(storage)
-        spec = StudySpec.model_validate(attributes["spec"])
-        self.view = View(shadow, spec, attributes, fresh=True, keep=True)
-        self.versions = shadow.versions
-        self.fields: dict[int, Mapping[str, str]] = {}
-        self.told_at: dict[int, int] = {}
-        self.coordinates: dict[str, tuple[str, str]] = {}
-        self.awaited: set[str] = set()
-        self.documents: dict[str, dict[str, Any]] = {}
-        self.checkpoints: dict[str, str] = {}
-        self.seq = -1
-
-    def apply(self, entries: Sequence[Entry]) -> None:
-        """Take ledger entries into account."""
-        self.view.apply(entries)
-        for entry in entries:
-            kind, generated = entry["activity"], entry.get("generated", {})
-            self.seq = entry["seq"]
-            if kind == "trial":
-                self.told_at[number_of(entry)] = entry["seq"]
-                self.fields[number_of(entry)] = fields = generated.get("fields", {})
-                self.awaited -= {dim for dim in self.awaited if self.coordinates[dim][1] in fields}
-            elif kind == "field":
-                name = entry["id"].partition("/")[2]
-                self.documents[name] = generated["document"]
-                self.documents |= {dim: each["document"] for dim, each in generated["coordinates"].items()}
-                self.coordinates |= {dim: (each["sha256"], name) for dim, each in generated["coordinates"].items()}
-            elif kind == "checkpoint":
-                self.checkpoints[f"{entry['id']}.bin"] = generated["sha256"]
-                for key in list(self.checkpoints)[1:-KEPT]:
-                    del self.checkpoints[key]
-            elif kind == "repair":
-                for number in entry["used"]["trials"]:
-                    self.fields.pop(number, None)
-                    self.told_at.pop(number, None)
-                for key in entry["used"]["checkpoints"]:
-                    self.checkpoints.pop(key, None)
-                self.awaited.update(entry["used"]["coordinates"])
 
 
 @dataclass
@@ -161,13 +98,34 @@ def examine(storage: Storage, *, changing: bool) -> Examination:
         raise StoreError(f"there is no study at {storage.url}")
     seen = Examination(contents := Contents(storage, attributes))
     findings = seen.findings
+    _follow_ledger(storage, seen, standing)
+    if not seen.lines:
+        if standing > contents.seq:
+            findings.append(Finding("ledger", f"its end is missing: records {contents.seq + 1} to {standing}"))
+        elif contents.seq >= 0:  # otherwise the study was killed while it was created
+            findings += _array_findings(storage, contents, lagging=standing < contents.seq, changing=changing)
+        findings += _field_findings(storage, contents)
+        findings += _checkpoint_findings(storage, contents)
+    findings += _outcome_findings(storage)
+    return seen
+
+
+def _follow_ledger(storage: Storage, seen: Examination, standing: int) -> None:
+    """Let the contents follow the ledger, up to its first damaged line; all damaged lines are noted.
+
+    Args:
+        storage: of the study.
+        seen: what is found.
+        standing: number of the ledger record up to which the stored arrays are written.
+    """
+    contents = seen.contents
     batch: list[Entry] = []
     for line in scan(segments(storage)):
         if line.torn:
             break
         if line.record is None:
             seen.lines.append(line)
-            findings.append(Finding(line.key, line.problem, _trial_of(line.raw)))
+            seen.findings.append(Finding(line.key, line.problem, _trial_of(line.raw)))
         if seen.lines:
             continue
         batch.append(line.record or {})
@@ -183,15 +141,6 @@ def examine(storage: Storage, *, changing: bool) -> Examination:
             contents.view.flush({})
     contents.apply(batch)
     contents.view.flush({})
-    if not seen.lines:
-        if standing > contents.seq:
-            findings.append(Finding("ledger", f"its end is missing: records {contents.seq + 1} to {standing}"))
-        elif contents.seq >= 0:  # otherwise the study was killed while it was created
-            findings += _array_findings(storage, contents, lagging=standing < contents.seq, changing=changing)
-        findings += _field_findings(storage, contents)
-        findings += _checkpoint_findings(storage, contents)
-    findings += _outcome_findings(storage)
-    return seen
 
 
 @dataclass(frozen=True)
@@ -311,54 +260,3 @@ def _trial_of(raw: bytes) -> tuple[int, ...]:
 def _trial_in(raw: bytes, pattern: bytes) -> tuple[int, ...]:
     match = re.search(pattern, raw)
     return (int(match[1]),) if match else ()
-
-
-class _Shadow(Storage):
-    """Reads what is stored, and keeps what is written to itself."""
-
-    appends = True
-
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-        self.url = storage.url
-        self.versions: dict[str, list[bytes]] = {}
-
-    def read(self, key: str) -> bytes | None:
-        """What is stored."""
-        return self._storage.read(key)
-
-    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """What is stored."""
-        return self._storage.read_many(keys)
-
-    def write(self, key: str, data: bytes | bytearray | memoryview) -> None:
-        """Keep it here."""
-        self.versions.setdefault(key, []).append(bytes(data))
-
-    def read_version(self, key: str) -> tuple[bytes, str] | None:
-        """What is stored."""
-        return self._storage.read_version(key)
-
-    def replace(self, key: str, data: bytes, version: str | None) -> str | None:
-        """Nothing is decided here."""
-        raise NotImplementedError
-
-    def delete(self, keys: Iterable[str]) -> None:
-        """Nothing is removed here."""
-        raise NotImplementedError
-
-    def names(self, folder: str = "") -> list[str]:
-        """What is stored."""
-        return self._storage.names(folder)
-
-    def folders(self, folder: str = "") -> list[str]:
-        """What is stored."""
-        return self._storage.folders(folder)
-
-    def age(self, key: str) -> float | None:
-        """What is stored."""
-        return self._storage.age(key)
-
-    def clean(self) -> None:
-        """Nothing is removed here."""
-        raise NotImplementedError
