@@ -171,6 +171,28 @@ class Trial:
     gradients: Gradients = field(default_factory=dict)
     fidelity: float | None = None
 
+    def ended(self, outcomes: Sequence[Outcome]) -> "Trial":
+        """The trial with what came of it.
+
+        Args:
+            outcomes: of all its replicates.
+        """
+        merged = merge(outcomes)
+        return replace(
+            self,
+            status=merged.status,
+            metrics=merged.metrics,
+            fields=merged.fields,
+            errors=standard_errors(outcomes),
+            batch=merged.batch,
+            seconds=merged.seconds,
+            reason=merged.reason,
+            message=merged.message,
+            output=merged.output,
+            cached=merged.cached,
+            gradients=merged.gradients,
+        )
+
 
 def merge(outcomes: Sequence[Outcome]) -> Outcome:
     """One outcome for a trial out of those of its replicates, in order: metrics are means of the complete ones.
