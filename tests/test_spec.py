@@ -31,6 +31,25 @@ def test_every_problem_is_told_at_once():
     assert len(caught.value.problems) == 3
 
 
+def test_what_fields_say_together_is_told_with_the_rest():
+    wrong = ["seed=-1", "relations=['t1 <= t9', 'q >']", "objectives=[{metric: a}, {metric: a}]", "name=a b"]
+    with pytest.raises(SpecError) as caught:
+        make_spec(override(WHOLE, wrong))
+    assert [each.path for each in caught.value.problems] == [
+        "name",
+        "relations[0]",
+        "relations[1]",
+        "objectives",
+        "seed",
+    ]
+
+
+def test_what_only_follows_from_another_problem_is_not_told():
+    with pytest.raises(SpecError) as caught:
+        make_spec(override(WHOLE, ["space[0].low=500"]))
+    assert [each.path for each in caught.value.problems] == ["space[0].low"]
+
+
 @pytest.mark.parametrize("missing", ["name", "simulator", "space"])
 def test_a_missing_key_is_named(missing):
     document = copy.deepcopy(WHOLE)

@@ -2,11 +2,20 @@
 
 import hashlib
 import math
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from prefect_simopt.compute_config import ComputeConfig, LocalComputeConfig
 from prefect_simopt.conditions import Conditions
@@ -22,6 +31,7 @@ from prefect_simopt.space import Parameter, Space, numeric_names
 __all__ = ["Budget", "Constraint", "Objective", "StoreConfig", "StudySpec"]
 
 _MOST_TRIALS, _TRIALS_FOR_COST = 100_000_000, 100
+_ONE_OF_THEM = "leave it out of one of them"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -140,6 +150,20 @@ def _located(value: Any) -> Any:
     return {"url": value} if isinstance(value, str) else value
 
 
+def _arguments(info: ValidationInfo) -> Mapping[str, Any]:
+    """The fixed arguments of a simulator that has some."""
+    return getattr(info.data.get("simulator"), "arguments", {})
+
+
+def _in_the_grammar(text: str, info: ValidationInfo) -> str:
+    if "space" in info.data:
+        try:
+            Relation.parse(text, numeric_names(info.data["space"]))
+        except RelationSyntaxError as error:
+            raise wrong_at("", str(error)) from None
+    return text
+
+
 class StudySpec(_Config):
     """One question put to one simulator.
 
@@ -164,7 +188,7 @@ class StudySpec(_Config):
     fidelity: Fidelity | None = Field(
         default=None, description="A keyword of the simulator that says how exactly it computes, such as a resolution."
     )
-    relations: list[str] = Field(
+    relations: list[Annotated[str, AfterValidator(_in_the_grammar)]] = Field(
         default_factory=list,
         description="Comparisons between parameters that every trial satisfies, such as t1 + t2 <= 400.",
     )
@@ -179,7 +203,9 @@ class StudySpec(_Config):
     replicates: int = Field(
         default=1, ge=1, le=10_000, description="Runs for each trial of a noisy simulator, each with a seed of its own."
     )
-    compute: ComputeConfig = Field(default_factory=LocalComputeConfig, description="Where simulators run.")
+    compute: ComputeConfig = Field(
+        default_factory=LocalComputeConfig, validate_default=True, description="Where simulators run."
+    )
     store: Annotated[StoreConfig, BeforeValidator(_located)] = Field(
         default_factory=StoreConfig, description="Where the study lives."
     )
@@ -188,55 +214,67 @@ class StudySpec(_Config):
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Every random number of the study follows from it.")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    # What fields say together is looked at with the last of them, whose validator sees those before that are valid: so
+    # that a person is told of it together with everything else.
+
+    @field_validator("space")
+    @classmethod
+    def _fits_itself(cls, space: list[Parameter], info: ValidationInfo) -> list[Parameter]:
         first: dict[str, int] = {}
-        for i, parameter in enumerate(self.space):
+        for i, parameter in enumerate(space):
             if parameter.name in first:
-                message = f"the name {parameter.name!r} is taken by space[{first[parameter.name]}]"
-                raise wrong_at(f"space[{i}].name", message)
+                raise wrong_at(f"[{i}].name", f"the name {parameter.name!r} is taken by space[{first[parameter.name]}]")
+            if parameter.name in _arguments(info):
+                message = f"{parameter.name!r} is also in simulator.arguments; {_ONE_OF_THEM}"
+                raise wrong_at(f"[{i}].name", message)
             first[parameter.name] = i
         try:
-            Conditions(self.space)
+            Conditions(space)
         except SpecError as error:
-            raise wrong_at(error.problems[0].path, error.problems[0].message) from None
-        names = numeric_names(self.space)
-        for i, text in enumerate(self.relations):
-            try:
-                Relation.parse(text, names)
-            except RelationSyntaxError as error:
-                raise wrong_at(f"relations[{i}]", str(error)) from None
-        metrics = [objective.metric for objective in self.objectives]
-        if len(set(metrics)) < len(metrics):
-            raise wrong_at("objectives", "two objectives have the same metric")
-        if self.simulator.type == "container" and self.compute.type != "work_pool":
-            message = "a container simulator runs on a Kubernetes work pool: compute: {type: work_pool, pool: NAME}"
-            raise wrong_at("compute.type", message)
-        if isinstance(self.optimizer, GradientConfig):
-            if self.simulator.type != "python":
-                message = "gradients come from Python simulators; a program has none: take pso, cma or another"
-                raise wrong_at("optimizer.type", message)
-            if not self.slopes:
-                raise wrong_at("optimizer.type", "gradients need a continuous parameter: one of type float, no step")
-        self._check_fidelity(first)
-        fixed = getattr(self.simulator, "arguments", {})
-        for name in fixed:
-            if name in first:
-                message = f"{name!r} is also a parameter of the space; leave it out of one of them"
-                raise wrong_at("simulator.arguments", message)
-        return self
+            raise wrong_at(error.problems[0].path.removeprefix("space"), error.problems[0].message) from None
+        return space
 
-    def _check_fidelity(self, parameters: Collection[str]) -> None:
-        if self.fidelity is None:
-            return
-        name = self.fidelity.name
-        if name in parameters or name in getattr(self.simulator, "arguments", {}):
-            kind = "a parameter of the space" if name in parameters else "a fixed argument"
-            raise wrong_at("fidelity.name", f"{name!r} is also {kind}; leave it out of one of them")
-        if len(self.objectives) > 1:
-            raise wrong_at("fidelity", "takes one objective: candidates are compared by it; leave the others out")
-        if self.optimizer.type == "gradient":
-            raise wrong_at("fidelity", "takes an optimizer that goes by values, such as pso; gradient does not")
+    @field_validator("fidelity")
+    @classmethod
+    def _has_a_name_of_its_own(cls, fidelity: Fidelity | None, info: ValidationInfo) -> Fidelity | None:
+        if fidelity is not None:
+            if fidelity.name in [parameter.name for parameter in info.data.get("space", ())]:
+                raise wrong_at("name", f"{fidelity.name!r} is also a parameter of the space; {_ONE_OF_THEM}")
+            if fidelity.name in _arguments(info):
+                raise wrong_at("name", f"{fidelity.name!r} is also a fixed argument; {_ONE_OF_THEM}")
+        return fidelity
+
+    @field_validator("objectives")
+    @classmethod
+    def _differ(cls, objectives: list[Objective], info: ValidationInfo) -> list[Objective]:
+        if len({each.metric for each in objectives}) < len(objectives):
+            raise wrong_at("", "two objectives have the same metric")
+        if len(objectives) > 1 and info.data.get("fidelity") is not None:
+            raise wrong_at("", "fidelity takes one objective: candidates are compared by it; leave the others out")
+        return objectives
+
+    @field_validator("optimizer")
+    @classmethod
+    def _finds_gradients(cls, optimizer: OptimizerConfig, info: ValidationInfo) -> OptimizerConfig:
+        if isinstance(optimizer, GradientConfig):
+            simulator, space = info.data.get("simulator"), info.data.get("space")
+            if simulator is not None and simulator.type != "python":
+                message = "gradients come from Python simulators; a program has none: take pso, cma or another"
+                raise wrong_at("type", message)
+            if space is not None and all(parameter.levels for parameter in space):
+                raise wrong_at("type", "gradients need a continuous parameter: one of type float, no step")
+            if info.data.get("fidelity") is not None:
+                raise wrong_at("type", "fidelity takes an optimizer that goes by values, such as pso")
+        return optimizer
+
+    @field_validator("compute")
+    @classmethod
+    def _runs_containers(cls, compute: ComputeConfig, info: ValidationInfo) -> ComputeConfig:
+        simulator = info.data.get("simulator")
+        if simulator is not None and simulator.type == "container" and compute.type != "work_pool":
+            message = "a container simulator runs on a Kubernetes work pool: compute: {type: work_pool, pool: NAME}"
+            raise wrong_at("type", message)
+        return compute
 
     def make_space(self) -> Space:
         """The space with its parsed relations."""

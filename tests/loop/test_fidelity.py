@@ -137,7 +137,7 @@ def test_given_points_are_at_the_highest(tmp_path):
     ({"fidelity": {**FIDELITY, "name": "x"}}, "fidelity.name: 'x' is also a parameter"),
     ({"fidelity": {**FIDELITY, "name": "1st"}}, "fidelity.name: does not fit"),
     ({"fidelity": {**FIDELITY, "step": 10}}, "fidelity.step: unknown key"),
-    ({"objectives": [{"metric": "value"}, {"metric": "size"}], "optimizer": "nsga2"}, "fidelity: takes one objective"),
+    ({"objectives": [{"metric": "value"}, {"metric": "size"}], "optimizer": "nsga2"}, "objectives: fidelity takes one"),
     ({"budget": {"cost": 0}}, "budget.cost: must be greater than 0"),
 ])  # fmt: skip
 def test_what_makes_no_sense_is_refused(tmp_path, changes, said):
