@@ -43,6 +43,7 @@ class Space:
 
     Raises:
         SpecError: a parameter's condition is wrong.
+        RelationSyntaxError: a relation is not in the grammar, or uses an unknown name.
     """
 
     def __init__(self, parameters: Sequence[Any], relations: Sequence[str] = ()) -> None:

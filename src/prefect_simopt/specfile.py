@@ -1,5 +1,6 @@
 """Study files: YAML 1.2 (and so JSON) read safely, with overrides from the command line."""
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -138,8 +139,6 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
     Raises:
         SpecError: an assignment without `=`, or a path that leads through something that is no mapping or list.
     """
-    import copy
-
     changed = copy.deepcopy(dict(document))
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
@@ -150,20 +149,30 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
             short = {"optimizer": "type", "store": "url"}[str(keys[0])]  # the long form of the shorthand
             changed[str(keys[0])] = {short: changed[str(keys[0])]}
         target: Any = changed
-        for key, following in zip(keys, [*keys[1:], None], strict=True):
-            last = following is None
-            place = _entry(target, key) if isinstance(target, list) else key
-            if isinstance(target, list) and place is None:
-                raise SpecError([Problem(path, f"there is no entry {key!r}; {_entries(target)}")], "--set")
-            if not isinstance(target, list) and (not isinstance(target, dict) or isinstance(key, int)):
-                raise SpecError([Problem(path, f"{key!r} leads nowhere: what is before it is no mapping")], "--set")
-            if isinstance(target, dict) and not last and target.get(key) is None:
-                target[key] = {}
-            if last:
-                target[place] = _parse(text, f"--set {path}")
-            else:
-                target = target[place]
+        for key in keys[:-1]:
+            place = _place(target, key, path)
+            if isinstance(target, dict) and target.get(place) is None:
+                target[place] = {}
+            target = target[place]
+        place = _place(target, keys[-1], path)
+        target[place] = _parse(text, f"--set {path}")
     return changed
+
+
+def _place(target: Any, key: int | str, path: str) -> int | str:
+    """Where in a list or mapping a key of the path leads.
+
+    Raises:
+        SpecError: nowhere.
+    """
+    if isinstance(target, list):
+        place = _entry(target, key)
+        if place is None:
+            raise SpecError([Problem(path, f"there is no entry {key!r}; {_entries(target)}")], "--set")
+        return place
+    if not isinstance(target, dict) or isinstance(key, int):
+        raise SpecError([Problem(path, f"{key!r} leads nowhere: what is before it is no mapping")], "--set")
+    return key
 
 
 def _entry(entries: Sequence[Any], key: int | str) -> int | None:
