@@ -13,7 +13,7 @@ import orjson
 
 from prefect_simopt.chunks import dump, group_document
 from prefect_simopt.errors import StoreError
-from prefect_simopt.ledger import decode_line, newest_segments
+from prefect_simopt.ledger import newest_records
 from prefect_simopt.storage import Storage
 
 __all__ = ["FOLDERS", "LAYOUT", "Hierarchy", "study_attributes"]
@@ -82,10 +82,8 @@ def study_attributes(storage: Storage) -> dict[str, Any] | None:
         return None
     attributes = _intact_attributes(data)
     if attributes is None:
-        for part in newest_segments(storage):
-            for raw in reversed(part.data.splitlines()):
-                if attributes is None and b'"generated":{"attributes":' in raw:
-                    attributes = (decode_line(raw) or {}).get("generated", {}).get("attributes")
+        records = newest_records(storage, b'"generated":{"attributes":')
+        attributes = next((record["generated"]["attributes"] for record in records if record), None)
     if attributes is None:
         raise StoreError(f"{storage.url} holds something that is no study; choose another name or store")
     if attributes["layout"] != LAYOUT:

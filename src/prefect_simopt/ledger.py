@@ -25,6 +25,7 @@ __all__ = [
     "Segment",
     "decode_line",
     "encode_line",
+    "newest_records",
     "newest_segments",
     "record_head",
     "scan",
@@ -227,6 +228,14 @@ def segments(storage: Storage, after: int = -1) -> Iterator[Segment]:
 def newest_segments(storage: Storage) -> Iterator[Segment]:
     """The ledger's segments, the last one first, each read when it is asked for."""
     return (Segment(key, storage.read(key) or b"") for key in reversed(_keys(storage)))
+
+
+def newest_records(storage: Storage, *marks: bytes) -> Iterator[dict[str, Any]]:
+    """The records in whose text one of `marks` is, the last one first; empty where one is damaged."""
+    for part in newest_segments(storage):
+        for raw in reversed(part.data.splitlines()):
+            if any(mark in raw for mark in marks):
+                yield decode_line(raw) or {}
 
 
 def scan(parts: Iterator[Segment], first: int | None = 0) -> Iterator[Line]:

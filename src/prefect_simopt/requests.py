@@ -8,12 +8,13 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import orjson
 
 from prefect_simopt.lease import user_at_host
-from prefect_simopt.ledger import decode_line, newest_segments
+from prefect_simopt.ledger import newest_records
 from prefect_simopt.steering import Kind, Request
 from prefect_simopt.storage import Storage
 
@@ -68,13 +69,8 @@ def taken_up(storage: Storage, count: int) -> Iterator[dict[str, Any]]:
     Raises:
         StoreError: the store cannot be read.
     """
-    for part in newest_segments(storage) if count else ():
-        for raw in reversed(part.data.splitlines()):
-            if _MARK in raw and (record := decode_line(raw)) is not None and record["activity"] == "request":
-                yield record
-                count -= 1
-                if not count:
-                    return
+    if count:
+        yield from islice((record for record in newest_records(storage, _MARK) if record), count)
 
 
 def _parsed(data: bytes) -> Request | None:

@@ -41,7 +41,8 @@ def show(arguments: argparse.Namespace) -> None:
             print(line)
         if (front := front_of(study)) is not None:
             print(front.text())
-    print_summary(summarize(study) | requests_of(study), as_json=arguments.json)
+    waiting = {"waiting": study.waiting} if study.waiting else {}
+    print_summary(summarize(study) | waiting | requests_of(study), as_json=arguments.json)
 
 
 def requests_of(study: Study) -> dict[str, Any]:
@@ -82,6 +83,9 @@ def _remarks(study: Study) -> Iterator[str]:
     """What the one line of the summary does not say."""
     if study.verdict:
         yield study.verdict
+    if study.waiting:
+        who = "the search takes" if study.state == "running" else "the study's next run takes"
+        yield f"complete runs that are not recorded yet: {study.waiting}; {who} them up"
     requests = requests_of(study)
     for state in ("applied", "refused", "pending"):
         for each in requests.get("requests", {}).get(state, ()):

@@ -16,13 +16,14 @@ from prefect_simopt.errors import CorruptionError, NoStudyError, StoreError
 from prefect_simopt.fields import Fields, described_field
 from prefect_simopt.hierarchy import study_attributes
 from prefect_simopt.lease import is_held
-from prefect_simopt.ledger import decode_line, newest_segments, scan, segments
+from prefect_simopt.ledger import decode_line, newest_records, newest_segments, scan, segments
+from prefect_simopt.outcomes import waiting_outcomes
 from prefect_simopt.ranking import Scale
 from prefect_simopt.simulators.contract import Field
 from prefect_simopt.space import Float, Space
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.storage import StudyLocation
-from prefect_simopt.trial import Status, Trial
+from prefect_simopt.trial import Outcome, Status, Trial
 from prefect_simopt.view import View, standing_of
 
 if TYPE_CHECKING:
@@ -100,13 +101,9 @@ class Study:
     @cached_property
     def ending(self) -> str:
         """Why the last run ended, in one word; empty while it runs, when it was killed, or lost trials to a repair."""
-        for part in newest_segments(self._storage):
-            for raw in reversed(part.data.splitlines()):
-                if b'"activity":"run"' in raw or b'"activity":"repair"' in raw:
-                    record = decode_line(raw) or {}
-                    if record.get("activity") == "repair" and not record["used"]["trials"]:
-                        continue
-                    return str(record.get("generated", {}).get("state", ""))
+        for record in newest_records(self._storage, b'"activity":"run"', b'"activity":"repair"'):
+            if record.get("activity") != "repair" or record["used"]["trials"]:
+                return str(record.get("generated", {}).get("state", ""))
         return ""
 
     @cached_property
@@ -116,6 +113,17 @@ class Study:
         complete, failed = int((status == Status.COMPLETE).sum()), int((status == Status.FAILED).sum())
         cached = int(self._column("cached")[status != Status.PENDING].sum())
         return {"complete": complete, "failed": failed, "cached": cached, "total": complete + failed}
+
+    @cached_property
+    def waiting(self) -> int:
+        """Runs that are complete and not counted yet: their outcomes are in the store, for the search to record."""
+        status, generation = self._column("status"), self._column("generation")
+
+        def counts(outcome: Outcome) -> bool:
+            known = outcome.trial < len(status) and generation[outcome.trial] >= 0
+            return known and not status[outcome.trial] and outcome.status is Status.COMPLETE
+
+        return len(waiting_outcomes(self._storage, counts))
 
     @property
     def best(self) -> Trial | None:

@@ -2,9 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from prefect_simopt.cli import main
+from prefect_simopt.outcomes import OutcomeSink
+from prefect_simopt.record import Record
+from prefect_simopt.specfile import load_spec
+from prefect_simopt.storage import StudyLocation
+from prefect_simopt.trial import Outcome, Status
 
 SIMULATOR = """
 def simulate(x):
@@ -55,6 +61,19 @@ def test_a_trial_that_is_not_there_is_refused(store, capsys):
 def test_a_store_shows_its_studies(store, capsys):
     assert main(["show", "studies"]) == 0
     assert capsys.readouterr().out.startswith("wing: complete, 6 trials (3 complete, 3 failed)")
+
+
+def test_what_waits_to_be_recorded_is_told_apart(store, capsys):
+    location = StudyLocation(str(store / "other"))
+    record = Record.open(location, spec=load_spec("study.yaml", ["name=other"]), provenance={})
+    record.asked(0, [0, 1], np.array([[0.0], [1.0]]), [1, 2])
+    OutcomeSink(location).put_outcomes([Outcome(1, Status.COMPLETE, metrics={"drag": 1.0})])
+    record.close("interrupted")
+    assert main(["show", "studies/other"]) == 0
+    assert "complete runs that are not recorded yet: 1; the study's next run takes them up" in capsys.readouterr().out
+    assert main(["show", "studies/other", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["waiting"], shown["trials"]["total"]) == (1, 0)
 
 
 def test_a_folder_without_studies_is_neither(store, capsys):

@@ -165,6 +165,7 @@ def test_orphans_are_picked_up_until_they_are_told(location: StudyLocation) -> N
     record.close("interrupted")
     outcomes = [run(spec, sink, number) for number in (0, 1, 3)]
     sink.put_outcomes([Outcome(2, Status.FAILED, reason=Reason.KILLED, started=1.0), Outcome(5, Status.COMPLETE)])
+    assert (study(location).waiting, study(location).counts["total"]) == (2, 0)  # 0 and 1
     record = opened(location)
     waiting = record.collect()
     assert [outcome.trial for outcome in waiting] == [0, 1, 2, 3]
@@ -174,6 +175,7 @@ def test_orphans_are_picked_up_until_they_are_told(location: StudyLocation) -> N
     assert record.attempts(2) == 1
     assert record.attempts(3) == 0
     assert [outcome.trial for outcome in record.collect()] == [3]
+    assert study(location).waiting == 0
     record.flush(force=True)
     assert len(location.storage().names("outcomes")) == 3  # one for trial 3, the group, and zarr.json
     record.close("interrupted")
