@@ -63,7 +63,6 @@ class Search:
 
     def __post_init__(self) -> None:
         self._state = SearchState(self.spec, self.record.attempts)
-        self._progress = self._state.progress
         self._evaluation = Evaluation(
             self.spec.compute, self.compute, self.batch_rows, self.record.attempted, self.stop
         )
@@ -77,6 +76,11 @@ class Search:
         self._waiting: dict[tuple[int, int], Outcome] = {}  # of runs that ended while nobody watched
         self._clock = self._checkpointed = time.monotonic()
 
+    @property
+    def progress(self) -> Progress:
+        """How far the search is."""
+        return self._state.progress
+
     def run(self) -> Ending:
         """Search until the budget or a request ends it; picks up where an earlier run of the same study stopped.
 
@@ -85,14 +89,14 @@ class Search:
         """
         history = self._restore()
         self._fresh = self._state.asked + sum(each.asked_at >= 0 for each in history)
-        self._clock = time.monotonic() - self._progress.seconds
+        self._clock = time.monotonic() - self.progress.seconds
         if not self._restored and not history:
             self._checkpoint()  # holds the sampler's plan, which a budget that grows later must not change
         self._waiting = {(outcome.trial, outcome.replicate): outcome for outcome in self.record.collect()}
         threading.Thread(target=self._import_ahead, name="simopt-imports", daemon=True).start()
         is_async = getattr(self.spec.optimizer, "mode", "generational") == "async"
         ending = self._run_async(history) if is_async else self._run_generations(history)
-        self._progress.seconds = time.monotonic() - self._clock
+        self.progress.seconds = time.monotonic() - self._clock
         if ending is not Ending.INTERRUPTED:
             self._checkpoint()
         return ending
@@ -151,7 +155,7 @@ class Search:
         return ending
 
     def _ending(self) -> Ending | None:
-        return Ending.INTERRUPTED if self.stop.requested else self._progress.ending(self._intake.budget)
+        return Ending.INTERRUPTED if self.stop.requested else self.progress.ending(self._intake.budget)
 
     def _heed(self, *, wait: bool = True) -> Ending | None:
         """Do what people ask for, wait as long as they want, and tell why the search is over, if it is."""
@@ -160,7 +164,7 @@ class Search:
         self._intake.take_up(at_once=ending is not None)
         if wait and self._intake.paused and not self._state.under_way and self._ending() is None:
             self._pause()
-        self._progress.expect(self._intake.budget)
+        self.progress.expect(self._intake.budget)
         return self._ending()
 
     def _pause(self) -> None:
@@ -178,7 +182,7 @@ class Search:
     def _ask(self, size: int) -> Generation | None:
         """The next points, recorded: None when the budget or the space is used up."""
         outstanding = sum(len(each.asked) for each in self._state.under_way.values())
-        left = self._intake.budget.trials - self._progress.told - outstanding
+        left = self._intake.budget.trials - self.progress.told - outstanding
         size, closing = afforded(self._state.optimizer, self.spec.fidelity, size, left, self._cost_left())
         if size <= 0:
             self._used_up = Ending.BUDGET
@@ -201,8 +205,8 @@ class Search:
         if self._intake.budget.cost is None:
             return math.inf
         waiting = [trial for each in self._state.under_way.values() for trial in each.asked.values()]
-        spent = sum(map(self._progress.ranking.scale.cost, waiting))
-        return self._intake.budget.cost - self._progress.cost - spent + SLACK
+        spent = sum(map(self.progress.ranking.scale.cost, waiting))
+        return self._intake.budget.cost - self.progress.cost - spent + SLACK
 
     def _take_on(self, generation: Generation) -> None:
         """Give a generation to the compute, but for what is known of it."""
@@ -243,9 +247,9 @@ class Search:
         self._arbiter.told()
 
     def _announce(self, number: int) -> None:
-        self._progress.seconds = time.monotonic() - self._clock
+        self.progress.seconds = time.monotonic() - self._clock
         for observer in self.observers:
-            observer.generation_completed(number, self._progress)
+            observer.generation_completed(number, self.progress)
 
     def _save(self) -> None:
         """Bring the arrays and the checkpoint up to date, where that is due."""

@@ -9,7 +9,6 @@ from threads import Died, ThreadCompute
 from prefect_simopt.api import load_study
 from prefect_simopt.errors import SpecError
 from prefect_simopt.loop import Ending, Search
-from prefect_simopt.optimizers import dump_state
 from prefect_simopt.record import Record
 from prefect_simopt.session import study_location
 from prefect_simopt.specfile import make_spec
@@ -245,7 +244,7 @@ class TestAsynchronous:
             record = Record.open(location, spec=spec, provenance={})
             again = Search(spec, record, ThreadCompute(bowl, location))
             again._replay_async(again._restore())
-            states.append(dump_state(again.optimizer.state()))
+            states.append(again._state.dump())
             record.close("died")
         assert states[0] == states[1]
         ending, _, _calls, _ = search(spec, workers=4)
