@@ -1,23 +1,20 @@
 """Simulators as processes of this machine: the flow's side."""
 
 import os
-import selectors
-import socket
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from itertools import count
 from types import MappingProxyType
 from typing import Any
 
 from prefect_simopt.compute import Listener
 from prefect_simopt.errors import SimoptError, SimulatorError, StoreError
+from prefect_simopt.simulators.batch import Batch, cut
 from prefect_simopt.simulators.config import CommandSimulator, PythonSimulator, SimulatorConfig
+from prefect_simopt.simulators.connections import Connections
 from prefect_simopt.simulators.devices import worker_environment
-from prefect_simopt.simulators.recovery import Batch, cut, recover
+from prefect_simopt.simulators.dispatcher import Dispatcher
 from prefect_simopt.simulators.transport import SimulatorInfo, describe
 from prefect_simopt.simulators.worker import Worker, pass_on
 from prefect_simopt.storage import StudyLocation
@@ -27,6 +24,7 @@ __all__ = ["LocalCompute", "SimulatorInfo"]
 
 START_SECONDS = 600.0
 BUILD_SECONDS = 7200.0  # when the program is built from source first
+KILL_SECONDS = 5.0  # after its grace, a supervisor that has not ended is killed
 RESTARTS = 3  # a worker's supervisors that may die in a row without any outcome
 
 
@@ -82,18 +80,13 @@ class LocalCompute:
         self._info: SimulatorInfo | None = None
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._selector = selectors.DefaultSelector()
+        self._connections = Connections(self._hear, self._connection_failed)
+        self._dispatcher = Dispatcher(self._connections.send)
         self._alive: dict[int, Worker] = {}
-        self._queue: deque[Batch] = deque()
         self._serials = count()
         self._deaths = 0
         self._error: Exception | None = None
         self._ending = False
-        self._kill_at = float("inf")
-        self._wake, self._wakened = socket.socketpair()
-        self._wake.setblocking(False)
-        self._wakened.setblocking(False)
-        self._thread = threading.Thread(target=self._serve, name="simopt-workers", daemon=True)
 
     # Starting
 
@@ -109,10 +102,32 @@ class LocalCompute:
         Raises:
             SimulatorError: it is missing or broken, or does not take the space's parameters.
         """
-        building = isinstance(self._simulator, CommandSimulator) and self._simulator.source is not None
         described, self._blob = describe(self._simulator, self._function)
-        self._setup = {
-            **described,
+        self._setup = {**described, **self._terms(patience)}
+        alone_first = isinstance(self._simulator, CommandSimulator)  # it checks and builds for the others
+        try:
+            with self._changed:
+                for place in range(1 if alone_first else self.workers):
+                    self._add_worker(place)
+                self._connections.start()
+                while self._info is None and self._error is None:
+                    self._changed.wait(1.0)
+                for place in range(len(self._alive), self.workers if self._error is None else 0):
+                    self._add_worker(place)
+                self._connections.wake()
+        except BaseException:
+            self.close()
+            raise
+        if self._info is None:
+            self.close()
+            assert self._error is not None  # noqa: S101
+            raise self._error
+        return self._info
+
+    def _terms(self, patience: float | None) -> dict[str, Any]:
+        """What supervisors are told beside the simulator itself."""
+        building = isinstance(self._simulator, CommandSimulator) and self._simulator.source is not None
+        return {
             "names": self._names,
             "conditional": self._conditional,
             "slopes": self._slopes,
@@ -122,27 +137,6 @@ class LocalCompute:
             "listen": self._listener is not None,
             "resolved": None,
         }
-        alone_first = isinstance(self._simulator, CommandSimulator)  # it checks and builds for the others
-        self._selector.register(self._wakened, selectors.EVENT_READ, None)
-        try:
-            with self._lock:
-                for place in range(1 if alone_first else self.workers):
-                    self._add_worker(place)
-            self._thread.start()
-            with self._changed:
-                while self._info is None and self._error is None:
-                    self._changed.wait(1.0)
-                for place in range(len(self._alive), self.workers if self._error is None else 0):
-                    self._add_worker(place)
-        except BaseException:
-            self.close()
-            raise
-        self._poke()
-        if self._info is None:
-            self.close()
-            assert self._error is not None  # noqa: S101
-            raise self._error
-        return self._info
 
     def _add_worker(self, place: int) -> None:
         own = self._simulator.environment if isinstance(self._simulator, PythonSimulator) else {}
@@ -150,7 +144,7 @@ class LocalCompute:
         worker = self._alive[place] = Worker(place, environment, self._setup, self._blob)
         if self._location is not None:
             worker.channel.send({"store": self._store()})
-        self._selector.register(worker.channel.sock, self._events(worker), worker)
+        self._connections.add(worker)
 
     def attach(self, location: StudyLocation, capacity: int, token: str = "") -> None:
         """Say where outcomes and fields are written, before the first `submit`.
@@ -163,7 +157,7 @@ class LocalCompute:
         with self._lock:
             self._location, self._capacity, self._token = location, capacity, token
             for worker in self._alive.values():
-                self._send(worker, {"store": self._store()})
+                self._connections.send(worker, {"store": self._store()})
 
     def _store(self) -> dict[str, Any]:
         assert self._location is not None  # noqa: S101
@@ -193,80 +187,21 @@ class LocalCompute:
                 batch.future.set_result([])
             else:
                 batch.future.set_running_or_notify_cancel()
-                self._queue.append(batch)
-                self._dispatch()
+                self._dispatcher.put(batch)
+                self._dispatcher.dispatch(self._alive.values())
         return batch.future
 
-    def _dispatch(self) -> None:
-        """Give waiting batches to free workers, then one in advance to each, so that none waits for the flow."""
-        ready = [worker for worker in self._alive.values() if worker.ready]
-        for load in (0, 1):
-            for worker in ready:
-                if self._queue and len(worker.batches) == load:
-                    self._give(worker, self._queue.popleft())
-        if any(not worker.batches for worker in ready):  # what was given in advance is wanted elsewhere
-            for worker in ready:
-                if len(worker.batches) > 1 and not worker.asked:
-                    worker.asked = True
-                    self._send(worker, {"return": list(worker.batches[1].calls)})
-                    return
-
-    def _give(self, worker: Worker, batch: Batch) -> None:
-        worker.batches.append(batch)
-        worker.asked = False
-        self._send(worker, {"calls": [[serial, runs] for serial, runs in batch.calls.items()]})
-
-    def _send(self, worker: Worker, document: dict[str, Any]) -> None:
-        worker.channel.send(document)
-        if worker.channel.unsent:
-            self._selector.modify(worker.channel.sock, self._events(worker), worker)
-            self._poke()
-
-    @staticmethod
-    def _events(worker: Worker) -> int:
-        return selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.channel.unsent else 0)
-
-    # Listening, in a thread of its own
-
-    def _poke(self) -> None:
-        with suppress(OSError):
-            self._wake.send(b"!")
-
-    def _serve(self) -> None:
-        try:
-            self._listen()
-        except BaseException as error:  # nobody may wait for a thread that has failed
-            with self._lock:
-                self._break(SimulatorError(f"the connection to the simulators failed: {error!r}"))
-            raise
-
-    def _listen(self) -> None:
-        while True:
-            with self._lock:
-                if self._ending and not self._alive:
-                    return
-                wait = self._kill_at - time.monotonic()
-            for key, _ in self._selector.select(min(max(wait, 0.0), 10.0)):
-                if key.data is None:
-                    with suppress(OSError):
-                        self._wakened.recv(4096)
-                else:
-                    self._hear(key.data)
-            if time.monotonic() >= self._kill_at:
-                self._kill_at = float("inf")
-                for worker in list(self._alive.values()):
-                    worker.kill()
+    # Hearing supervisors, in the thread of the connections
 
     def _hear(self, worker: Worker) -> None:
         ended: list[Batch] = []
         with self._changed:
             for document, _ in worker.channel.receive():
                 if "done" in document:
-                    self._take(worker, document["done"], ended)
+                    self._deaths = 0
+                    ended += self._dispatcher.take_outcomes(worker, document["done"])
                 elif "returned" in document:
-                    if (batch := self._batch_of(worker, document["returned"][0])) is not None:
-                        worker.batches.remove(batch)
-                        self._queue.appendleft(batch)
+                    self._dispatcher.take_back(worker, document["returned"])
                 elif "ready" in document:
                     self._is_ready(worker, document["ready"])
                 elif "error" in document:
@@ -277,33 +212,16 @@ class LocalCompute:
                     worker.crash = document["crash"]
                 elif self._listener is not None:
                     pass_on(document, self._listener)
-            worker.channel.flush()
-            if worker.channel.closed:
-                self._selector.unregister(worker.channel.sock)
-                self._has_ended(worker, ended)
-            else:
-                self._selector.modify(worker.channel.sock, self._events(worker), worker)
-            self._dispatch()
+            if not self._connections.settle(worker):
+                ended += self._has_ended(worker)
+            self._dispatcher.dispatch(self._alive.values())
         for batch in ended:
             batch.future.set_result(batch.result())
 
-    def _take(self, worker: Worker, done: list[tuple[int, list[dict[str, Any]]]], ended: list[Batch]) -> None:
-        self._deaths = 0
-        for serial, documents in done:
-            if (batch := self._batch_of(worker, serial)) is None:  # it has failed, with the whole place
-                continue
-            for document in documents:
-                outcome = Outcome.from_json(document)
-                batch.outcomes[outcome.trial, outcome.replicate] = outcome
-            if all((run.trial, run.replicate) in batch.outcomes for run in batch.calls[serial] if run.wanted):
-                del batch.calls[serial]
-            if not batch.calls:
-                worker.batches.remove(batch)
-                ended.append(batch)
-
-    @staticmethod
-    def _batch_of(worker: Worker, serial: int) -> Batch | None:
-        return next((batch for batch in worker.batches if serial in batch.calls), None)
+    def _connection_failed(self, error: BaseException) -> None:
+        """The thread that hears supervisors is gone: nobody may wait for it."""
+        with self._lock:
+            self._break(SimulatorError(f"the connection to the simulators failed: {error!r}"))
 
     def _is_ready(self, worker: Worker, info: Mapping[str, Any]) -> None:
         worker.ready = True
@@ -318,42 +236,34 @@ class LocalCompute:
                 "with the files as they are now"
             ))  # fmt: skip
 
-    def _has_ended(self, worker: Worker, ended: list[Batch]) -> None:
-        """A supervisor is gone: as it was told to, or killed."""
+    def _has_ended(self, worker: Worker) -> list[Batch]:
+        """A supervisor is gone, as it was told to or killed; returns the batches that have ended with it."""
         worker.ended()
         if self._ending or self._error is not None:
-            ended += worker.batches
-            worker.batches = []
+            ended, worker.batches = worker.batches, []
         else:
-            self._replace(worker, ended)
+            ended = self._replace(worker)
         if self._alive[worker.place] is worker:
             del self._alive[worker.place]
         self._changed.notify_all()
+        return ended
 
-    def _replace(self, worker: Worker, ended: list[Batch]) -> None:
-        """Start another supervisor in the place of one that was killed."""
+    def _replace(self, worker: Worker) -> list[Batch]:
+        """Start another supervisor in the place of one that was killed; returns the batches that needed no other."""
         self._deaths += 1
         if worker.crash or self._deaths > RESTARTS * self.workers:
             detail = f":\n{worker.crash}" if worker.crash else "; were they killed, or is memory short?"
             self._break(SimulatorError(f"the processes that run the simulator end at once{detail}"))
-            return
-        try:
-            self._recover(worker, ended)
-        except StoreError as error:
-            self._break(error)
-        else:
-            self._add_worker(worker.place)
-
-    def _recover(self, worker: Worker, ended: list[Batch]) -> None:
-        if self._location is None:  # it was killed before it could be given anything
-            return
-        recover(worker.batches, self._location)
-        for batch in reversed(worker.batches):
-            if batch.calls:
-                self._queue.appendleft(batch)
-            else:
-                ended.append(batch)
-        worker.batches = []
+            return []
+        ended: list[Batch] = []
+        if self._location is not None:  # otherwise it was killed before it could be given anything
+            try:
+                ended = self._dispatcher.recover(worker, self._location)
+            except StoreError as error:
+                self._break(error)
+                return []
+        self._add_worker(worker.place)
+        return ended
 
     # Ending
 
@@ -361,9 +271,9 @@ class LocalCompute:
         """This place is broken: every batch fails with the error."""
         if self._error is None:
             self._error = error
-            for batch in [*self._queue, *(batch for worker in self._alive.values() for batch in worker.batches)]:
+            given = [batch for worker in self._alive.values() for batch in worker.batches]
+            for batch in self._dispatcher.clear() + given:
                 batch.future.set_exception(error)
-            self._queue.clear()
             for worker in self._alive.values():
                 worker.batches = []
         self._changed.notify_all()
@@ -375,14 +285,12 @@ class LocalCompute:
         """
         with self._lock:
             self._ending = True
-            waiting = [batch for batch in self._queue if batch.future.running()]
-            self._queue.clear()
+            waiting = [batch for batch in self._dispatcher.clear() if batch.future.running()]
             for worker in self._alive.values():
-                self._send(worker, {"end": grace})
-            self._kill_at = min(self._kill_at, time.monotonic() + grace + 5.0)
+                self._connections.send(worker, {"end": grace})
+            self._connections.finish(grace + KILL_SECONDS)
         for batch in waiting:
             batch.future.set_result(batch.result())
-        self._poke()
 
     def kill(self) -> None:
         """Kill every process at once. It takes no lock, so that a signal handler may call it before the end."""
@@ -394,12 +302,9 @@ class LocalCompute:
     def close(self) -> None:
         """End every process that this place started. Idempotent."""
         self.cancel(0.0)
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(15.0)
+        self._connections.join(3 * KILL_SECONDS)
         for worker in list(self._alive.values()):  # the thread was never started, or is stuck
             worker.kill()
             worker.ended()
         self._alive.clear()
-        self._selector.close()
-        self._wake.close()
-        self._wakened.close()
+        self._connections.close()

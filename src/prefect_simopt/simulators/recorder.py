@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from prefect_simopt.outcomes import OutcomeSink
+from prefect_simopt.simulators.calls import Call
 from prefect_simopt.simulators.capture import last_lines
-from prefect_simopt.simulators.verdicts import Call
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.trial import Outcome, Status
 

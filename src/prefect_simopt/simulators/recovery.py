@@ -1,47 +1,16 @@
-"""Batches on the flow's side: how they are cut into calls, and what is done for them when a supervisor is killed."""
+"""What is done for batches whose supervisor was killed."""
 
 import os
 import socket
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from itertools import groupby
 
 from prefect_simopt.outcomes import OutcomeSink, find_outcomes
+from prefect_simopt.simulators.batch import Batch
 from prefect_simopt.storage import StudyLocation
 from prefect_simopt.trial import Outcome, Reason, Run, Status
 
-__all__ = ["Batch", "cut", "recover"]
-
-
-@dataclass(eq=False)
-class Batch:
-    """Runs that one worker gets at a time.
-
-    Attributes:
-        runs: those whose outcomes are wanted.
-        future: of their outcomes.
-        calls: those that have not ended, by serial number.
-        outcomes: those that there are, by trial and replicate.
-    """
-
-    runs: Sequence[Run]
-    future: "Future[list[Outcome]]" = field(default_factory=Future)
-    calls: dict[int, list[Run]] = field(default_factory=dict)
-    outcomes: dict[tuple[int, int], Outcome] = field(default_factory=dict)
-
-    def result(self) -> list[Outcome]:
-        """The outcomes that there are, in the order of the runs."""
-        keys = [(run.trial, run.replicate) for run in self.runs]
-        return [self.outcomes[key] for key in keys if key in self.outcomes]
-
-
-def cut(runs: Sequence[Run], rows: int) -> list[list[Run]]:
-    """Calls of the simulator: one run each, or the blocks of `rows` rows of a generation."""
-    if not rows:
-        return [[run] for run in runs]
-    return [list(block) for _, block in groupby(runs, lambda run: (run.generation, run.row // rows))]
+__all__ = ["recover"]
 
 
 def recover(batches: Sequence[Batch], location: StudyLocation) -> None:
@@ -61,8 +30,7 @@ def recover(batches: Sequence[Batch], location: StudyLocation) -> None:
             if culprit:
                 there = {(outcome.trial, outcome.replicate) for outcome in found}
                 found += _killed([run for run in wanted if (run.trial, run.replicate) not in there], location)
-            batch.outcomes |= {(outcome.trial, outcome.replicate): outcome for outcome in found}
-            del batch.calls[serial]
+            batch.end(serial, found)
             if culprit:
                 return
 

@@ -6,38 +6,37 @@ import signal
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
 
+from prefect_simopt.simulators.calls import Call
 from prefect_simopt.simulators.capture import last_lines
 from prefect_simopt.trial import Outcome, Reason, Status
 
-__all__ = ["STARVED", "Call", "death", "failed", "not_loaded", "without_our_frames"]
+__all__ = ["STARVED", "HostExit", "death", "failed", "not_loaded", "without_our_frames"]
 
 STARVED = "the kernel killed the simulator: memory ran out, of the machine or of what the container may use"
 _OUR_FRAMES = re.compile(
-    rb'  File "(?:[^"\n]*/prefect_simopt/simulators/(?:host|hosting|supervisor|python)\.py|<frozen runpy>)".*\n?'
+    rb'  File "(?:[^"\n]*/prefect_simopt/simulators/(?:host|hosting|keeper|supervisor|python)\.py|<frozen runpy>)".*\n?'
     rb"|\n?Extension modules: .*\n?"
 )
 
 
-@dataclass
-class Call:
-    """One call of the simulator: a run, or the runs of a block.
+@dataclass(frozen=True)
+class HostExit:
+    """How a host ended.
 
     Attributes:
-        number: counted up in the order in which hosts get calls.
-        serial: the flow's number for it.
-        runs: as documents.
+        status: as `os.waitpid` gives it.
+        killed_for: what its supervisor killed it for, `timeout`, `start` or `end`; empty where it did not.
+        killed_in: number of the call that it was killed in.
+        seconds: for which the call in progress had run.
+        text: what that call had printed.
     """
 
-    number: int
-    serial: int
-    runs: list[dict[str, Any]]
-
-    @property
-    def wanted(self) -> list[dict[str, Any]]:
-        """The runs whose outcomes are wanted."""
-        return [run for run in self.runs if run["wanted"]]
+    status: int
+    killed_for: str
+    killed_in: int
+    seconds: float
+    text: bytes
 
 
 def death(status: int, starved: bool = False) -> tuple[Reason, str]:
@@ -62,13 +61,13 @@ def failed(call: Call, reason: Reason, message: str, seconds: float) -> list[Out
     ]  # fmt: skip
 
 
-def not_loaded(status: int, late: float | None, text: bytes) -> str:
-    """Why a simulator did not start: it ended, or was not done after `late` seconds."""
-    if late is not None:
-        what = f"the simulator was not loaded within {late:g} s"
+def not_loaded(end: HostExit, patience: float) -> str:
+    """Why a simulator did not start: its host ended, or was killed after `patience` seconds."""
+    if end.killed_for:
+        what = f"the simulator was not loaded within {patience:g} s"
     else:
-        what = f"the simulator's process ended while it was loaded: {death(status)[1]}"
-    return f"{what}; the last it printed:\n{last_lines(text)}" if text else what
+        what = f"the simulator's process ended while it was loaded: {death(end.status)[1]}"
+    return f"{what}; the last it printed:\n{last_lines(end.text)}" if end.text else what
 
 
 def without_our_frames(text: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Framed messages between the flow's process, the supervisors and the simulators' hosts."""
 
+import selectors
 import socket
 import struct
 from typing import Any
@@ -74,6 +75,11 @@ class Channel:
         self.unsent = bytearray()
         self.closed = False
         self._frames = Frames()
+
+    @property
+    def events(self) -> int:
+        """What a selector is to wait for: frames, and room for what waits to be sent."""
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self.unsent else 0)
 
     def send(self, document: Document, blob: bytes = b"") -> None:
         """Send a frame, or as much of it as the other side takes now."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from prefect_simopt.compute import Listener
 from prefect_simopt.simulators import processes, wire
+from prefect_simopt.simulators.batch import Batch
 from prefect_simopt.simulators.devices import LATE
 from prefect_simopt.simulators.spawning import MARK, spawn
 
@@ -38,7 +39,7 @@ class Worker:
     def __init__(self, place: int, environment: Mapping[str, str], setup: Mapping[str, Any], blob: bytes) -> None:
         self.place = place
         self.ready = False
-        self.batches: list[Any] = []
+        self.batches: list[Batch] = []
         self.asked = False
         self.crash = ""
         spawned = spawn(environment)
