@@ -5,9 +5,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from prefect_simopt.optimizers.breeding import Breeding
 from prefect_simopt.optimizers.config import GAConfig
 from prefect_simopt.optimizers.lattice import reflect
-from prefect_simopt.optimizers.population import Population
 from prefect_simopt.optimizers.ranking import order
 from prefect_simopt.optimizers.variation import crossed, polynomial
 
@@ -22,7 +22,7 @@ _LEARNING = 0.1  # rate of the operators' credit
 _LEAST = 0.1  # share of differential moves
 
 
-class GA(Population):
+class GA(Breeding):
     """Real-coded genetic algorithm: tournaments, two operators that earn their share, mutation, elitist survival.
 
     Crossover and mutation are those of `variation.py`; R. Storn, K. Price, Journal of Global Optimization 11 (1997)
@@ -40,35 +40,22 @@ class GA(Population):
     """
 
     config_type: ClassVar[type[GAConfig]] = GAConfig
-    memory: ClassVar[tuple[str, ...]] = (
-        *Population.memory, "_x", "_values", "_violations", "_differential", "_credit", "_idle"
-    )  # fmt: skip
+    memory: ClassVar[tuple[str, ...]] = (*Breeding.memory, "_differential", "_credit", "_idle")
 
     def _reset(self) -> None:
-        self._x = np.empty((0, self.space.dimensions))
-        self._values, self._violations = np.empty(0), np.empty(0)
+        super()._reset()
         self._differential = np.zeros(self.size, dtype=bool)  # which operator made the child of each slot
         self._credit = np.array([0.5, 0.5])
         self._idle = 0
 
-    def _leave(self) -> Mask:
-        stays = self._placement.inside(self._x)
-        self._x, self._values, self._violations = self._x[stays], self._values[stays], self._violations[stays]
-        return np.arange(self.size) < self.size - len(self._x)
-
-    def _anchors(self, slots: Ids) -> Array:
-        return self._x[self._tournament(len(slots))]
-
     def _move(self, slots: Ids, anchors: Array) -> Array:
         config, lattice, rng = self.config, self._placement.lattice, self._rng
         n, d = anchors.shape
-        mates = self._x[self._tournament(n)]
-        u, swap, mutate, v = rng.random((4, n, d))
+        mates, u, swap, mutate, v = self._draw(n)
         mixed = crossed(anchors, mates, u, config.crossover_eta)  # (1)
         mixed = np.where((swap < 0.5) & (rng.random((n, 1)) < config.crossover), mixed, anchors)
         elite = self._x[rng.integers(max(len(self._x) // 4, 1), size=n)]
-        p, q = self._x[rng.integers(len(self._x), size=(2, n))]
-        moved = elite + rng.uniform(0.4, 0.9, (n, 1)) * (p - q)  # (2)
+        moved = elite + self._differences(n)  # (2)
         share = min(max(self._credit[1] / self._credit.sum(), _LEAST), config.differential)
         self._differential[slots] = differential = rng.random(n) < share
         child = np.where(differential[:, None], moved, mixed)

@@ -5,9 +5,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from prefect_simopt.optimizers.breeding import Breeding
 from prefect_simopt.optimizers.config import NSGA2Config
 from prefect_simopt.optimizers.fronts import fronts, spread
-from prefect_simopt.optimizers.population import Population
 from prefect_simopt.optimizers.variation import crossed, polynomial
 
 __all__ = ["NSGA2"]
@@ -17,7 +17,7 @@ Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 
-class NSGA2(Population):
+class NSGA2(Breeding):
     """Non-dominated sorting genetic algorithm II with constraint domination.
 
     K. Deb, A. Pratap, S. Agarwal, T. Meyarivan, "A fast and elitist multiobjective genetic algorithm: NSGA-II", IEEE
@@ -36,34 +36,25 @@ class NSGA2(Population):
 
     config_type: ClassVar[type[NSGA2Config]] = NSGA2Config
     several_objectives: ClassVar[bool] = True
-    memory: ClassVar[tuple[str, ...]] = (
-        *Population.memory, "_x", "_values", "_violations", "_front", "_crowding"
-    )  # fmt: skip
+    memory: ClassVar[tuple[str, ...]] = (*Breeding.memory, "_front", "_crowding")
 
     def _reset(self) -> None:
-        self._x = np.empty((0, self.space.dimensions))
-        self._values, self._violations = np.empty((0, self.objectives)), np.empty(0)
+        super()._reset()
+        self._values = np.empty((0, self.objectives))
         self._front, self._crowding = np.empty(0, dtype=np.int64), np.empty(0)
 
-    def _leave(self) -> Mask:
-        stays = self._placement.inside(self._x)
-        self._x, self._values, self._violations = self._x[stays], self._values[stays], self._violations[stays]
+    def _keep(self, stays: Mask) -> None:
+        super()._keep(stays)
         self._front, self._crowding = self._front[stays], self._crowding[stays]
-        return np.arange(self.size) < self.size - len(self._x)
-
-    def _anchors(self, slots: Ids) -> Array:
-        return self._x[self._tournament(len(slots))]
 
     def _move(self, slots: Ids, anchors: Array) -> Array:
         config, lattice, rng = self.config, self._placement.lattice, self._rng
         n, d = anchors.shape
-        mates = self._x[self._tournament(n)]
-        u, swap, mutate, v = rng.random((4, n, d))
+        mates, u, swap, mutate, v = self._draw(n)
         near, far = (crossed(*parents, u, config.crossover_eta) for parents in ((anchors, mates), (mates, anchors)))
         pairs = rng.random((n, 1)) < config.crossover
         child = np.where((swap < 0.5) & pairs, np.where(swap < 0.25, near, far), anchors)
-        p, q = self._x[rng.integers(len(self._x), size=(2, n))]
-        moved = np.where(swap < 0.5, anchors + rng.uniform(0.4, 0.9, (n, 1)) * (p - q), anchors)  # (1)
+        moved = np.where(swap < 0.5, anchors + self._differences(n), anchors)  # (1)
         child = np.where(rng.random((n, 1)) < config.differential, moved, child)
         if lattice.any_ordered:
             child = lattice.dither(child, rng)
