@@ -7,28 +7,24 @@ it had not begun is given to another one.
 
 import contextlib
 import hashlib
-import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectException
-from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-from prefect_simopt.assignment import FOLDER, Assignment
-from prefect_simopt.compute_config import WorkPoolComputeConfig, quantity
-from prefect_simopt.errors import ComputeError, SimoptError, StoreError
+from prefect_simopt.assignment import FOLDER
+from prefect_simopt.compute_config import WorkPoolComputeConfig
+from prefect_simopt.errors import ComputeError, SimoptError
 from prefect_simopt.outcomes import OutcomeSink, find_outcomes
 from prefect_simopt.simulators.transport import SimulatorInfo
 from prefect_simopt.storage import StudyLocation
@@ -36,21 +32,21 @@ from prefect_simopt.tasks.batch import UNUSABLE
 from prefect_simopt.tasks.child import Child, Plan
 from prefect_simopt.tasks.cluster import Cluster
 from prefect_simopt.tasks.diagnosis import Diagnosis, diagnose, why_crashed
+from prefect_simopt.tasks.launch import Launcher, pod_variables
+from prefect_simopt.tasks.memory import PodMemory
+from prefect_simopt.tasks.pace import Logger
 from prefect_simopt.tasks.pool import Pool, check_reachable, find_pool
-from prefect_simopt.tasks.sweep import PARENT, STUDY, cancel_run, read_runs, sweep
+from prefect_simopt.tasks.startup import StartWatch
+from prefect_simopt.tasks.sweep import STUDY, cancel_run, read_runs, sweep
 from prefect_simopt.trial import Outcome, Reason, Run, Status
 
 __all__ = ["WorkPool"]
 
 POLL = 1.0  # seconds between two looks at the flow runs
-LOOK_SECONDS = 10.0  # between two looks at why one does not start
-LOOKS = 3  # flow runs looked at in each round: the others wait for the same
 API_PATIENCE = 600.0  # seconds that Prefect's API may be away
-FATAL_SECONDS = 60.0  # an image that cannot be had may be a registry that is restarting
 STOP_SECONDS = 30.0  # that flow runs have left to end, beside the grace of their simulators
 REMOVE_SECONDS = 3.0  # the same, where their pods can be removed from here
 CRASH_SECONDS = 6.0  # that Kubernetes and Prefect's worker may take to say why a pod has crashed
-SLOW = 3  # start deadlines that a pod has to begin its flow run, once its container runs
 BARREN = 3  # flow runs in a row, of one batch, that end without any outcome and without a reason of the simulator's
 
 
@@ -79,17 +75,16 @@ class WorkPool:
         config: WorkPoolComputeConfig,
         plan: Callable[[Pool], Plan],
         block: str | None,
-        logger: logging.Logger | logging.LoggerAdapter[logging.Logger],
+        logger: Logger,
     ) -> None:
         self.workers = config.max_pods
         self._name, self._config, self._make_plan, self._block = name, config, plan, block
         self._logger = logger
-        self._memory = config.memory
+        self._memory = PodMemory(config, logger)
         self._children: list[Child] = []
         self._changed = threading.Condition()
         self._ending = self._closed = False
         self._remove_by = self._stop_by = math.inf
-        self._busy = 0.0
         self._error: SimoptError | None = None
         self._thread = threading.Thread(target=copy_context().run, args=(self._watch,), name="simopt-pool", daemon=True)
 
@@ -105,11 +100,12 @@ class WorkPool:
         with get_client(sync_client=True) as client:
             self._pool = find_pool(client, self._config.pool)
             self._plan = self._make_plan(self._pool)
-            self._variables()
+            pod_variables(self._pool, self._plan, self._config, self._memory.size)  # refused now, if it is
             self._deployment = self._pool.deployment(client)
             if idle := self._pool.idle(client):
                 self._logger.warning("%s", idle)
         self._cluster = Cluster(self._pool.kind)
+        self._startup = StartWatch(self._pool, self._cluster, self._config, self._logger)
         return self._plan.info
 
     def attach(self, location: StudyLocation, capacity: int, token: str = "") -> None:
@@ -122,12 +118,24 @@ class WorkPool:
         from prefect_simopt.simulators.bundle import upload
 
         check_reachable(self._pool.kind, location.url, self._config)
-        self._location, self._capacity, self._token = location, capacity, token
-        self._storage = location.storage()
-        self._tag = f"{STUDY}{hashlib.sha256(location.url.encode()).hexdigest()[:16]}"
-        self._code = upload(self._storage, self._plan.archive)
+        self._location, self._storage = location, location.storage()
+        tag = f"{STUDY}{hashlib.sha256(location.url.encode()).hexdigest()[:16]}"
+        self._launcher = Launcher(
+            name=self._name,
+            url=location.url,
+            storage=self._storage,
+            config=self._config,
+            plan=self._plan,
+            pool=self._pool,
+            deployment=self._deployment,
+            block=self._block,
+            code=upload(self._storage, self._plan.archive),
+            capacity=capacity,
+            token=token,
+            tag=tag,
+        )
         with get_client(sync_client=True) as client:
-            if left := sweep(client, self._tag, patience=STOP_SECONDS):
+            if left := sweep(client, tag, patience=STOP_SECONDS):
                 self._logger.info("ended %d flow runs that an earlier run of this study had left", left)
         self._storage.delete([f"{FOLDER}/{name}" for name in self._storage.names(FOLDER)])
         self._thread.start()
@@ -201,9 +209,7 @@ class WorkPool:
         runs = read_runs(client, [child.run for child in children if child.run is not None])
         if self._ending:
             self._stop(client, children, runs)
-        if any(run.state is not None and run.state.is_running() for run in runs.values()):
-            self._busy = now
-        looks = 0
+        self._startup.begin_round(busy=any(run.state and run.state.is_running() for run in runs.values()))
         for child in children:
             if child.run is None or (run := runs.get(child.run)) is None or run.state is None:
                 continue
@@ -213,67 +219,13 @@ class WorkPool:
                 if run.run_count > child.taken and not run.state.is_cancelling():
                     self._taken_away(client, child, run)
                 else:
-                    looks += self._wait_for(client, child, run, look=looks < LOOKS)
+                    self._startup.look(client, child, run)
 
     def _start(self, child: Child) -> None:
-        if not child.key:
-            wanted = {(run.trial, run.replicate) for run in child.wanted}
-            runs = [replace(run, wanted=(run.trial, run.replicate) in wanted) for run in child.runs]
-            if not self._plan.info.batch:
-                runs = [run for run in runs if run.wanted]
-            child.key = Assignment(
-                self._plan.document, self._plan.names, self._plan.required, self._plan.info.identity, self._code,
-                self._config.timeout, self._capacity, self._token, runs,
-                self._plan.conditional, self._plan.slopes,
-            ).write(self._storage)  # fmt: skip
-        child.memory = self._memory
-        tags = ["simopt", self._tag, *([f"{PARENT}{parent}"] if (parent := flow_run.id) else [])]
-        first = child.runs[0]
-        started: Any = child.context.run(
-            run_deployment,
-            self._deployment,
-            parameters={"study": self._location.url, "batch": child.key, "block": self._block},
-            flow_run_name=f"{self._name}, {child.name}" + (f", try {child.tries + 1}" if child.tries else ""),
-            timeout=0,
-            tags=tags,
-            idempotency_key=f"{self._name}/{self._token}/{child.key}/{first.attempt}/{child.tries}",
-            job_variables=self._variables(),
-        )
-        child.run, child.begun, child.looked = started.id, time.monotonic(), time.monotonic()
+        child.memory = self._memory.size
+        child.run = self._launcher.start(child, child.memory)
+        child.begun = child.looked = time.monotonic()
         child.trouble, child.troubled, child.told, child.taken = Diagnosis(), 0.0, False, 0
-
-    def _variables(self) -> dict[str, Any]:
-        """Job variables of the next pod; what the spec asks for goes to the simulator's container, if it has one."""
-        if self._plan.sidecar is None:
-            return self._pool.job_variables(self._config, self._memory)
-        ours = self._config.model_copy(update={"gpus": 0, "cpu": None})
-        return self._pool.job_variables(ours, None, self._plan.sidecar(self._memory))
-
-    # Waiting for it to start
-
-    def _wait_for(self, client: SyncPrefectClient, child: Child, run: FlowRun, *, look: bool) -> int:
-        """Tell why it has not started, and give up after the deadline; returns how often the cluster was asked."""
-        now = time.monotonic()
-        since = child.begun if child.trouble.fatal else max(child.begun, self._busy)
-        late = now - since > self._config.start_deadline
-        stuck = child.trouble.fatal and now - child.troubled > min(FATAL_SECONDS, self._config.start_deadline)
-        if not late and not (look and now - child.looked > LOOK_SECONDS) and not stuck:
-            return 0
-        child.looked = now
-        if run.state is not None and run.state.is_scheduled():
-            found = Diagnosis("", self._pool.idle(client) or f"no worker of {self._pool.name} has taken it yet")
-        else:
-            found = diagnose(client, run, self._cluster)
-        if str(found) and str(found) != str(child.trouble) and not found.running:
-            self._logger.warning("the pod for %s has not started: %s", child.name, found)
-            child.troubled = now
-        child.trouble = found
-        late = late and not (found.running and now - since < SLOW * self._config.start_deadline)
-        if late or (stuck and found.fatal):
-            within = f"within {now - since:.0f} s" if late else f"for {now - child.begun:.0f} s"
-            why = str(found) or "neither Prefect nor the cluster says why; look at it: kubectl describe pod"
-            raise ComputeError(f"no pod of the work pool {self._pool.name} could start {within}: {why}")
-        return 1
 
     def _taken_away(self, client: SyncPrefectClient, child: Child, run: FlowRun) -> None:
         """Prefect starts a run anew whose pod was taken away: not for ever, and not one that has had its time."""
@@ -292,14 +244,14 @@ class WorkPool:
         short = any(outcome.reason is Reason.MEMORY for outcome in found.values())
         if self._ending or not child.wanted:
             if short:
-                self._grow(child)
+                self._memory.grow(child.memory)
             self._resolve(child)
             return
         child.tries += 1
         child.barren = 0 if fruitful else child.barren + 1
         child.run = None
         why = self._verdict(client, child, run, state, short)
-        self._forget(child)
+        self._launcher.forget(child)
         if not child.wanted:
             self._resolve(child)
             return
@@ -320,7 +272,7 @@ class WorkPool:
         found = why_crashed(client, run, self._cluster, CRASH_SECONDS if self._pool.kind == "kubernetes" else 0.0)
         reason = Reason.MEMORY if found.kind == "OOMKilled" else Reason.KILLED
         if reason is Reason.MEMORY or short:
-            self._grow(child)
+            self._memory.grow(child.memory)
         why = f"{message} ({found})" if str(found) else message
         if run.start_time is not None and found.kind not in ("Evicted", "Disrupted"):
             self._blame(child, reason, why)
@@ -341,33 +293,14 @@ class WorkPool:
         OutcomeSink(self._location).put_outcomes(outcomes)
         child.outcomes |= {(each.trial, each.replicate): each for each in outcomes}
 
-    def _grow(self, child: Child) -> None:
-        """More memory for later pods, unless it has grown since this one was started."""
-        memory, most = self._memory, self._config.memory_max
-        if memory is None or child.memory != memory:
-            return
-        if most is None or quantity(memory) >= quantity(most):
-            self._logger.warning("a pod ran out of memory with %s; raise compute.memory or compute.memory_max", memory)
-            return
-        size = min(quantity(memory) * self._config.memory_factor, quantity(most))
-        self._memory = f"{math.ceil(size / 2**20)}Mi"
-        self._logger.warning("a pod ran out of memory with %s: later ones get %s", memory, self._memory)
-
     def _resolve(self, child: Child) -> None:
         with self._changed:
             if child not in self._children:
                 return
             self._children.remove(child)
-        self._forget(child)
+        self._launcher.forget(child)
         keys = [(run.trial, run.replicate) for run in child.runs]
         child.future.set_result([child.outcomes[key] for key in keys if key in child.outcomes])
-
-    def _forget(self, child: Child) -> None:
-        """What was written down for a flow run that has ended."""
-        if child.key:
-            with contextlib.suppress(StoreError):
-                self._storage.delete([child.key])
-            child.key = ""
 
     # Ending
 
