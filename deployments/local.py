@@ -103,10 +103,12 @@ def environment(state: Path, url: str | None = None) -> dict[str, str]:
 def up(state: Path, port: int = _PREFERRED_PORT, deploy: Sequence[str] = ("optimize", "simulate", "evaluate")) -> str:
     """Start what is not running yet: server, work pool, worker; then register blocks and deployments.
 
+    Relative paths in a study that the worker runs start from the present folder.
+
     Args:
         state: folder for databases, logs and process numbers.
         port: first port to try.
-        deploy: names of the deployments of `prefect.yaml` to create.
+        deploy: names of the flows to create deployments of.
 
     Returns:
         The address of Prefect's API.
@@ -132,10 +134,10 @@ def up(state: Path, port: int = _PREFERRED_PORT, deploy: Sequence[str] = ("optim
         command = ["worker", "start", "--pool", POOL, "--type", "process", "--name", "simopt"]
         worker = _start(state, "worker", command, {**settings, **_WORKER}, server.url)
     _say("registering blocks and deployments")
-    _prefect(["block", "register", "-m", "prefect_simopt.blocks"], settings)
+    _run(["prefect", "block", "register", "-m", "prefect_simopt.blocks"], settings)
     _wait_for(f"{server.url}/work_pools/{POOL}", worker, state / "worker.log")  # the worker creates it
     if deploy:
-        _prefect(["--no-prompt", "deploy", *(word for name in deploy for word in ("--name", name))], settings)
+        _run(["prefect_simopt.deployments.register", POOL, *deploy], settings)
     return server.url
 
 
@@ -213,9 +215,10 @@ def _wait_for(address: str, process: Process, log: Path) -> None:
     raise SystemExit(f"{address} did not answer within {_PATIENCE:g} s; see {log}")
 
 
-def _prefect(command: Sequence[str], settings: Mapping[str, str]) -> None:
+def _run(module: Sequence[str], settings: Mapping[str, str]) -> None:
+    """Run a module with its arguments, in a process that has the server's settings."""
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", *command],
+        [sys.executable, "-m", *module],
         env={**settings, "PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_CLI_COLORS": "false"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -223,7 +226,7 @@ def _prefect(command: Sequence[str], settings: Mapping[str, str]) -> None:
         check=False,
     )
     if done.returncode:
-        raise SystemExit(f"`prefect {' '.join(command)}` failed:\n{done.stdout}{done.stderr}")
+        raise SystemExit(f"`python -m {' '.join(module)}` failed:\n{done.stdout}{done.stderr}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -247,7 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"Prefect's UI: {page}\n"
         f"Start a study there: {page}/deployments, `optimize`, Run; or from a terminal:\n"
         f"  PREFECT_API_URL={url} simopt run STUDY.yaml\n"
-        f"Logs: {given.state}/server.log, {given.state}/worker.log. `make down` ends it all."
+        f"Logs: {given.state}/server.log, {given.state}/worker.log. To end it all: `make down`, or\n"
+        f"  python -m prefect_simopt.deployments.local down --state {given.state}"
     )
 
 

@@ -9,7 +9,11 @@ from prefect_simopt.tasks.batch import run_batch
 __all__ = ["evaluate"]
 
 
-@flow(validate_parameters=False, persist_result=False)
+@flow(
+    description="Runs the simulations of one batch. Studies whose compute is this work pool start it themselves.",
+    validate_parameters=False,
+    persist_result=False,
+)
 def evaluate(study: str, batch: str, block: str | None = None) -> Any:
     """Run the simulations of one batch where this flow run is: in a pod of a work pool. Studies start it themselves.
 

@@ -14,6 +14,8 @@ __all__ = ["optimize"]
 
 
 @flow(
+    description="Searches for the best parameters of a simulator. The form below is the study: its simulator, its "
+    "space, its optimizer and its budget. Running the same study again goes on where it stopped.",
     flow_run_name=study_name,
     validate_parameters=False,
     persist_result=True,

@@ -15,6 +15,7 @@ __all__ = ["simulate"]
 
 
 @flow(
+    description="Runs a simulator once at each of the given points and records what came of it.",
     flow_run_name=study_name,
     validate_parameters=False,
     persist_result=True,

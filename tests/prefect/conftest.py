@@ -1,5 +1,6 @@
 """A Prefect server, a work pool, a worker and our deployments, as `make up` starts them, once for all these tests."""
 
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,8 @@ def state(tmp_path_factory):
 @pytest.fixture(scope="session")
 def house(state):
     """Address of the API of a server with a worker and our deployments."""
-    url = up(state, port=4520)
+    with chdir(state):  # any folder will do
+        url = up(state, port=4520)
     settings = {PREFECT_API_URL: url, PREFECT_HOME: state / "prefect", PREFECT_RESULTS_PERSIST_BY_DEFAULT: False}
     with temporary_settings(updates=settings):
         yield url

@@ -2,8 +2,10 @@
 
 import subprocess
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+import yaml
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments import run_deployment
@@ -32,6 +34,18 @@ def test_up_again_changes_nothing(house, state):
     before = {name: (state / f"{name}.json").read_text() for name in ("server", "worker")}
     assert up(state, deploy=()) == house
     assert {name: (state / f"{name}.json").read_text() for name in before} == before
+
+
+def test_deployments_are_those_of_prefect_yaml_and_runs_start_in_the_present_folder(client, state):
+    entries = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())["deployments"]
+    ours = {each["name"]: each for each in entries if each["work_pool"]["name"] == "simopt"}
+    assert len(ours) == 3
+    for name, entry in ours.items():
+        found = client.read_deployment_by_name(f"{name}/{name}")
+        assert (found.entrypoint, found.tags, found.work_pool_name) == (entry["entrypoint"], entry["tags"], "simopt")
+        assert found.description.startswith(("Runs ", "Searches "))
+        (step,) = found.pull_steps
+        assert step["prefect.deployments.steps.set_working_directory"] == {"directory": str(state.resolve())}
 
 
 def test_every_union_of_the_form_has_tabs_and_every_tag_a_default(client):
