@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from prefect_simopt.cli import main
+from prefect_simopt.compute_config import LocalComputeConfig, WorkPoolComputeConfig
 from prefect_simopt.optimizers.make import ENGINES
 from prefect_simopt.spec import StudySpec
 
@@ -25,6 +26,12 @@ def test_links_lead_somewhere(page):
 def test_every_key_of_a_study_is_described():
     text = (ROOT / "docs" / "study.md").read_text()
     assert [name for name in StudySpec.model_fields if f"{name}:" not in text] == []
+
+
+@pytest.mark.parametrize("config", [LocalComputeConfig, WorkPoolComputeConfig])
+def test_every_key_of_compute_is_described(config):
+    text = (ROOT / "docs" / "study.md").read_text()
+    assert [name for name in config.model_fields if f"\n  {name}:" not in text] == []
 
 
 @pytest.mark.parametrize("name", ENGINES)
