@@ -46,10 +46,9 @@ def run_batch(study: str, batch: str, block: str | None) -> State[Any]:
         return Failed(message=str(error))
     finally:
         teller.end()
-    counts = f"{report.complete} complete" + (f", {report.failed} failed; {report.message}" if report.failed else "")
     if report.deserted:
-        return Completed(message=f"{counts}; its study's flow is gone, so the rest was left")
-    return Completed(message=counts)
+        return Completed(message=f"{report}; its study's flow is gone, so the rest was left")
+    return Completed(message=str(report))
 
 
 class _Teller(PrintedLines):

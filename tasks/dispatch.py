@@ -38,7 +38,7 @@ from prefect_simopt.tasks.pace import Logger
 from prefect_simopt.tasks.pool import Pool, check_reachable, find_pool
 from prefect_simopt.tasks.startup import StartWatch
 from prefect_simopt.tasks.sweep import STUDY, cancel_run, read_runs, sweep
-from prefect_simopt.trial import Outcome, Reason, Run, Status
+from prefect_simopt.trial import Outcome, Reason, Run
 
 __all__ = ["WorkPool"]
 
@@ -284,13 +284,8 @@ class WorkPool:
         culprits = wanted if self._plan.info.batch else wanted[:1]
         if not culprits:
             return
-        message = f"its pod was lost: {why}"
-        outcomes = [
-            Outcome(each.trial, Status.FAILED, each.replicate, reason=reason, message=message, attempt=each.attempt,
-                    started=time.time(), worker=str(child.run or "pod"))
-            for each in culprits
-        ]  # fmt: skip
-        OutcomeSink(self._location).put_outcomes(outcomes)
+        message, worker = f"its pod was lost: {why}", str(child.run or "pod")
+        outcomes = OutcomeSink(self._location).put_failed(culprits, reason, message, worker)
         child.outcomes |= {(each.trial, each.replicate): each for each in outcomes}
 
     def _resolve(self, child: Child) -> None:

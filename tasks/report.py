@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 
 from prefect_simopt.report.front import front_of
+from prefect_simopt.report.wanted import wanted
 from prefect_simopt.study import Study
 from prefect_simopt.summary import sentence, summarize
 from prefect_simopt.tasks.artifacts import Board
@@ -51,8 +52,7 @@ def _markdown(study: Study, summary: Mapping[str, Any]) -> str:
         parts.append(
             f"## Best: trial {best['trial']}\n\n| parameter | value | unit |\n|---|---|---|\n" + "\n".join(rows)
         )
-        aims = {each["metric"]: _aim(each) for each in study.spec["objectives"]}
-        aims |= {each["metric"]: _bounds(each) for each in study.spec.get("constraints", ())}
+        aims = wanted(study.spec)
         rows = [
             f"| {_cell(name)} | {_number(value)} | {aims.get(name, '')} |" for name, value in best["metrics"].items()
         ]
@@ -75,14 +75,3 @@ def _number(value: Any) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-def _aim(objective: Mapping[str, Any]) -> str:
-    target = objective.get("target")
-    return f"{objective['direction']}" + (f", target {target:g}" if target is not None else "")
-
-
-def _bounds(constraint: Mapping[str, Any]) -> str:
-    low, high = constraint.get("low"), constraint.get("high")
-    bounds = [f"at least {low:g}"] if low is not None else []
-    return " and ".join(bounds + ([f"at most {high:g}"] if high is not None else []))

@@ -8,13 +8,14 @@ import hashlib
 import logging
 import re
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
 from prefect_simopt.storage import Storage, StudyLocation
-from prefect_simopt.trial import Outcome, Run, Status
+from prefect_simopt.trial import Outcome, Reason, Run, Status
 
 __all__ = [
     "FOLDER",
@@ -53,6 +54,26 @@ class OutcomeSink:
         """Write the outcomes of some runs, together in one object. They are durable when this returns."""
         if outcomes:
             self._storage.write(f"{FOLDER}/{outcomes_name(outcomes)}", encode_outcomes(outcomes))
+
+    def put_failed(self, runs: Sequence[Run], reason: Reason, message: str, worker: str) -> list[Outcome]:
+        """Write that runs have failed whose end nobody saw.
+
+        Args:
+            runs: all of them for the same reason.
+            reason: which kind of failure.
+            message: one sentence about it.
+            worker: who had them.
+
+        Returns:
+            Their outcomes, which are durable.
+        """
+        outcomes = [
+            Outcome(run.trial, Status.FAILED, run.replicate, reason=reason, message=message, attempt=run.attempt,
+                    started=time.time(), worker=worker)
+            for run in runs
+        ]  # fmt: skip
+        self.put_outcomes(outcomes)
+        return outcomes
 
     def put_log(self, trial: int, replicate: int, attempt: int, text: bytes) -> None:
         """Keep what a run printed."""

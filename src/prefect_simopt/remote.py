@@ -7,7 +7,6 @@ run in progress may end, and no other is begun.
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import TypeAdapter
 
 from prefect_simopt.assignment import Assignment
 from prefect_simopt.compute import Listener
+from prefect_simopt.counts import Counts
 from prefect_simopt.errors import SimulatorError, StoreError
 from prefect_simopt.lease import is_written_by
 from prefect_simopt.outcomes import find_outcomes
@@ -24,7 +24,6 @@ from prefect_simopt.simulators.config import SimulatorConfig
 from prefect_simopt.simulators.container import STOP_MARGIN
 from prefect_simopt.simulators.local import LocalCompute
 from prefect_simopt.storage import Storage, StudyLocation
-from prefect_simopt.trial import Outcome, Status
 
 __all__ = ["Report", "evaluate_batch"]
 
@@ -34,21 +33,15 @@ _config: TypeAdapter[SimulatorConfig] = TypeAdapter(SimulatorConfig)
 
 
 @dataclass
-class Report:
+class Report(Counts):
     """How a batch came out.
 
     Attributes:
-        complete: runs that completed.
-        failed: runs that failed.
         left: runs that were not begun, or had ended before.
-        message: why the first failed one did.
         deserted: whether the study's flow was gone.
     """
 
-    complete: int = 0
-    failed: int = 0
     left: int = 0
-    message: str = ""
     deserted: bool = False
 
 
@@ -111,16 +104,7 @@ def evaluate_batch(location: StudyLocation, key: str, listener: Listener) -> Rep
         finally:
             compute.close()
     report.deserted = watch.deserted
-    return _count(report, outcomes, wanted)
-
-
-def _count(report: Report, outcomes: Sequence[Outcome], wanted: int) -> Report:
-    for outcome in outcomes:
-        if outcome.status is Status.COMPLETE:
-            report.complete += 1
-        else:
-            report.failed += 1
-            report.message = report.message or f"trial {outcome.trial}: {outcome.reason}: {outcome.message}"
+    report.add(outcomes)
     report.left += wanted - len(outcomes)
     return report
 

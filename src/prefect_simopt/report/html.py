@@ -13,6 +13,7 @@ import numpy as np
 from prefect_simopt.ranking import Scale
 from prefect_simopt.report.convergence import Convergence
 from prefect_simopt.report.front import front_of
+from prefect_simopt.report.wanted import wanted
 from prefect_simopt.simulators.contract import Field
 from prefect_simopt.study import Study
 from prefect_simopt.summary import sentence, summarize
@@ -74,11 +75,8 @@ def _front(study: Study) -> Iterator[str]:
 def _design(study: Study, best: Trial) -> str:
     units = {each["name"]: each.get("unit") or "" for each in study.spec["space"]}
     rows = [(name, value, units[name]) for name, value in best.parameters.items()]
-    wanted = {each["metric"]: each["direction"] for each in study.spec["objectives"]}
-    for each in study.spec.get("constraints", ()):
-        bounds = [f"{word} {each[key]:g}" for key, word in (("low", "at least"), ("high", "at most")) if key in each]
-        wanted[each["metric"]] = ", ".join([*([wanted[each["metric"]]] if each["metric"] in wanted else []), *bounds])
-    metrics = [(name, value, wanted.get(name, "")) for name, value in best.metrics.items()]
+    aims = wanted(study.spec)
+    metrics = [(name, value, aims.get(name, "")) for name, value in best.metrics.items()]
     return _table(("parameter", "value", "unit"), rows) + "<br>" + _table(("metric", "value", "wanted"), metrics)
 
 

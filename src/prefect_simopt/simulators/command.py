@@ -22,7 +22,8 @@ from prefect_simopt.simulators.memory import Shortage
 from prefect_simopt.simulators.metrics import StdoutScanner, read_metrics
 from prefect_simopt.simulators.source import checkout
 from prefect_simopt.simulators.staging import PARAMS_FILE, Staging, as_text, check_placeholders, substitute
-from prefect_simopt.simulators.verdicts import STARVED
+from prefect_simopt.simulators.verdicts import STARVED, signal_name
+from prefect_simopt.simulators.wire import write_all
 from prefect_simopt.simulators.workspace import Workspace
 from prefect_simopt.trial import Reason, Run
 
@@ -160,8 +161,7 @@ class CommandProgram:
             "type": "command",
             "command": simulator["command"],
             "programs": {word: digest_of_path(Path(word)) for word in named if word.startswith("/") and _is_own(word)},
-            "files": {target: digest_of_path(path) for target, path in self._staging.files.items()},
-            "templates": {target: digest_of_path(path) for target, path in self._staging.templates.items()},
+            **self._staging.digests(),
             "environment": simulator["environment"],
             "metrics": simulator["metrics"],
             "fields": simulator["fields"],
@@ -219,9 +219,7 @@ def _pump(process: "subprocess.Popen[bytes]", scanner: StdoutScanner) -> None:
                     if not data:
                         break
                     scanner.feed(data)
-                    view = memoryview(data)
-                    while view:
-                        view = view[os.write(1, view) :]
+                    write_all(1, data)
             elif ended:
                 break
             if not ended and os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
@@ -238,8 +236,7 @@ def check_end(program: str, code: int, *, starved: bool = False) -> None:
     if code > 0:
         raise RunFailure(Reason.EXIT, f"the program {Path(program).name!r} ended with exit code {code}")
     if code < 0:
-        name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
-        raise RunFailure(Reason.KILLED, f"the program {Path(program).name!r} was killed by {name}")
+        raise RunFailure(Reason.KILLED, f"the program {Path(program).name!r} was killed by {signal_name(-code)}")
 
 
 def substitute_all(word: str, values: Mapping[str, str]) -> str:

@@ -17,9 +17,10 @@ from prefect_simopt.errors import SimulatorError
 from prefect_simopt.simulators.command import CommandProgram, check_end
 from prefect_simopt.simulators.failure import RunFailure
 from prefect_simopt.simulators.fields import check_readers
-from prefect_simopt.simulators.identity import digest_of_path, identity
+from prefect_simopt.simulators.identity import identity
 from prefect_simopt.simulators.metrics import StdoutScanner
 from prefect_simopt.simulators.staging import Staging, check_placeholders
+from prefect_simopt.simulators.wire import write_all
 from prefect_simopt.simulators.workspace import Workspace
 from prefect_simopt.trial import Reason, Run
 
@@ -186,9 +187,7 @@ class _Output:
     def pass_on(self) -> None:
         while data := self._file.read(_PIECE):
             self._scanner.feed(data)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(1, view) :]
+            write_all(1, data)
             if self._file.tell() > _KEPT and self._file.tell() == os.fstat(self._file.fileno()).st_size:
                 self._file.truncate(0)  # the program appends
                 self._file.seek(0)
@@ -221,8 +220,7 @@ def _identity(simulator: Mapping[str, Any], staging: Staging) -> str:
         "type": "container",
         "image": simulator["image"],
         "command": simulator["command"],
-        "files": {target: digest_of_path(path) for target, path in staging.files.items()},
-        "templates": {target: digest_of_path(path) for target, path in staging.templates.items()},
+        **staging.digests(),
         "environment": simulator["environment"],
         "metrics": simulator["metrics"],
         "fields": simulator["fields"],

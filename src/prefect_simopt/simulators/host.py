@@ -93,7 +93,7 @@ class Host:
         self._sink: Any = None
         self._location: dict[str, Any] = {}
         self._spoke = 0.0
-        self._wear()
+        self._redirect_output()
 
     def serve(self) -> None:
         """Load the simulator, then run what comes, until the supervisor closes the channel."""
@@ -120,7 +120,7 @@ class Host:
         if "numpy" in sys.modules:  # its generators load lazily, and could not be seeded for the first run
             import numpy.random  # noqa: F401
         self._kept = set(processes.children())
-        self._wear()
+        self._redirect_output()
         self._control.sendall(wire.pack({"ready": self._simulator.info}))
 
     def _call(self, number: int, runs: list[Run]) -> None:
@@ -128,9 +128,7 @@ class Host:
         outcomes = self._run_block(number, runs) if self._simulator.batch else [self._run(number, runs[0])]
         self._tidy()
         data = orjson.dumps([number, [outcome.to_json() for outcome in outcomes]])
-        view = memoryview(LENGTH.pack(len(data)) + data)
-        while view:
-            view = view[os.write(self._outcomes, view) :]
+        wire.write_all(self._outcomes, LENGTH.pack(len(data)) + data)
 
     def _run(self, number: int, run: Run) -> Outcome:
         workspace = Workspace(self._root, self._progress)
@@ -230,8 +228,8 @@ class Host:
         if os.getpid() != self._pid:
             os._exit(0)
 
-    def _wear(self) -> None:
-        """Put on standard output and error: both go to the supervisor, whole lines at a time."""
+    def _redirect_output(self) -> None:
+        """Let standard output and error go to the supervisor, whole lines at a time."""
         for descriptor, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(self._capture, descriptor)
             stream = io.TextIOWrapper(
@@ -255,12 +253,12 @@ class Host:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # raises unless there are children
             self._end_children()
         try:
-            worn = os.fstat(1).st_ino == self._pipe == os.fstat(2).st_ino
+            redirected = os.fstat(1).st_ino == self._pipe == os.fstat(2).st_ino
         except OSError:
-            worn = False
+            redirected = False
         streams = sys.stdout, sys.stderr
-        if not worn or streams != self._streams or streams[0].closed or streams[1].closed:
-            self._wear()
+        if not redirected or streams != self._streams or streams[0].closed or streams[1].closed:
+            self._redirect_output()
         os.chdir(self._home)
         os.write(self._capture, self._marker)
 

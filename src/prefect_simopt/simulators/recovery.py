@@ -2,15 +2,16 @@
 
 import os
 import socket
-import time
 from collections.abc import Sequence
 
 from prefect_simopt.outcomes import OutcomeSink, find_outcomes
 from prefect_simopt.simulators.batch import Batch
 from prefect_simopt.storage import StudyLocation
-from prefect_simopt.trial import Outcome, Reason, Run, Status
+from prefect_simopt.trial import Reason
 
 __all__ = ["recover"]
+
+_KILLED = "the process that ran the simulator was killed from outside"
 
 
 def recover(batches: Sequence[Batch], location: StudyLocation) -> None:
@@ -21,6 +22,7 @@ def recover(batches: Sequence[Batch], location: StudyLocation) -> None:
     Raises:
         StoreError: the store cannot be read or written.
     """
+    worker = f"{socket.gethostname()}:{os.getpid()}"
     written = find_outcomes(location.storage(), [run for batch in batches for run in batch.runs])
     for batch in batches:
         for serial, runs in list(batch.calls.items()):
@@ -29,19 +31,8 @@ def recover(batches: Sequence[Batch], location: StudyLocation) -> None:
             culprit = len(found) < len(wanted)
             if culprit:
                 there = {(outcome.trial, outcome.replicate) for outcome in found}
-                found += _killed([run for run in wanted if (run.trial, run.replicate) not in there], location)
+                lost = [run for run in wanted if (run.trial, run.replicate) not in there]
+                found += OutcomeSink(location).put_failed(lost, Reason.KILLED, _KILLED, worker)
             batch.end(serial, found)
             if culprit:
                 return
-
-
-def _killed(runs: Sequence[Run], location: StudyLocation) -> list[Outcome]:
-    """Outcomes, made durable, of runs whose supervisor was killed."""
-    message = "the process that ran the simulator was killed from outside"
-    outcomes = [
-        Outcome(run.trial, Status.FAILED, run.replicate, reason=Reason.KILLED, message=message, attempt=run.attempt,
-                started=time.time(), worker=f"{socket.gethostname()}:{os.getpid()}")
-        for run in runs
-    ]  # fmt: skip
-    OutcomeSink(location).put_outcomes(outcomes)
-    return outcomes

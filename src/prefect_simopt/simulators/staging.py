@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect_simopt.errors import SimulatorError
 from prefect_simopt.simulators.failure import RunFailure, SimulatorChanged
+from prefect_simopt.simulators.identity import digest_of_path
 from prefect_simopt.trial import Reason, Run
 
 __all__ = ["Staging", "substitute"]
@@ -47,6 +48,11 @@ class Staging:
                     raise SimulatorError(f"simulator.{kind}: there is no {path}; paths are relative to {base}")
         self.stamps = dict(stamps) if stamps else {target: _stamp(path) for target, path in self.files.items()}
         self._rendered = {target: _compile(path, names) for target, path in self.templates.items()}
+
+    def digests(self) -> dict[str, dict[str, str]]:
+        """SHA-256 of every file and template, by the names that they get."""
+        kinds = {"files": self.files, "templates": self.templates}
+        return {kind: {target: digest_of_path(path) for target, path in each.items()} for kind, each in kinds.items()}
 
     def stage(self, directory: Path, run: Run) -> None:
         """Fill a trial's directory.

@@ -11,7 +11,7 @@ from prefect_simopt.simulators.calls import Call
 from prefect_simopt.simulators.capture import last_lines
 from prefect_simopt.trial import Outcome, Reason, Status
 
-__all__ = ["STARVED", "HostExit", "death", "failed", "not_loaded", "without_our_frames"]
+__all__ = ["STARVED", "HostExit", "death", "failed", "not_loaded", "signal_name", "without_our_frames"]
 
 STARVED = "the kernel killed the simulator: memory ran out, of the machine or of what the container may use"
 _OUR_FRAMES = re.compile(
@@ -45,10 +45,14 @@ def death(status: int, starved: bool = False) -> tuple[Reason, str]:
         if starved and os.WTERMSIG(status) == signal.SIGKILL:
             return Reason.MEMORY, STARVED
         number = os.WTERMSIG(status)
-        name = signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
         hint = " (so does the kernel when memory runs out)" if number == signal.SIGKILL else ""
-        return Reason.KILLED, f"the simulator's process was killed by {name}{hint}"
+        return Reason.KILLED, f"the simulator's process was killed by {signal_name(number)}{hint}"
     return Reason.EXIT, f"the simulator ended its own process with exit code {os.WEXITSTATUS(status)}"
+
+
+def signal_name(number: int) -> str:
+    """What a signal is called, `SIGKILL` for example."""
+    return signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
 
 
 def failed(call: Call, reason: Reason, message: str, seconds: float) -> list[Outcome]:

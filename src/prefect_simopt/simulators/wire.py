@@ -1,5 +1,6 @@
 """Framed messages between the flow's process, the supervisors and the simulators' hosts."""
 
+import os
 import selectors
 import socket
 import struct
@@ -7,7 +8,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["Channel", "Frames", "pack", "receive"]
+__all__ = ["Channel", "Frames", "pack", "receive", "write_all"]
 
 Document = dict[str, Any]
 Frame = tuple[Document, bytes]
@@ -20,6 +21,13 @@ def pack(document: Document, blob: bytes = b"") -> bytes:
     """A frame: a JSON document, and bytes that go beside it."""
     body = orjson.dumps(document)
     return b"".join((_HEADER.pack(len(body), len(blob)), body, blob))
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write to a blocking pipe, which may take less than it is given."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 class Frames:
