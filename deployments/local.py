@@ -117,13 +117,9 @@ def up(state: Path, port: int = _PREFERRED_PORT, deploy: Sequence[str] = ("optim
     (state / "prefect").mkdir(parents=True, exist_ok=True)
     server = _load(state, "server")
     if server is None:
-        free = _free_port(port)
-        url = f"http://127.0.0.1:{free}/api"
-        command = ["server", "start", "--host", "127.0.0.1", "--port", str(free)]
-        page = {"PREFECT_SERVER_UI_API_URL": url}  # otherwise the page looks for the API on port 4200
-        _say(f"starting Prefect's server on port {free}; its first start creates a database")
-        server = _start(state, "server", command, {**environment(state), **page}, url)
-    _wait_for(f"{server.url}/health", server, state / "server.log")
+        server = _start_server(state, port)
+    else:
+        _wait_for(f"{server.url}/health", server, state / "server.log")
     settings = environment(state, server.url)
     worker = _load(state, "worker")
     if worker is not None and worker.url != server.url:
@@ -158,6 +154,35 @@ def down(state: Path) -> list[str]:
 
 def _say(line: str) -> None:
     print(f"{line} ...", flush=True)
+
+
+def _start_server(state: Path, port: int) -> Process:
+    """Start Prefect's server on a free port; on a later one if somebody else takes that before the server does."""
+    while True:
+        free = _free_port(port)
+        url = f"http://127.0.0.1:{free}/api"
+        command = ["server", "start", "--host", "127.0.0.1", "--port", str(free)]
+        page = {"PREFECT_SERVER_UI_API_URL": url}  # otherwise the page looks for the API on port 4200
+        _say(f"starting Prefect's server on port {free}; its first start creates a database")
+        server = _start(state, "server", command, {**environment(state), **page}, url)
+        try:
+            _wait_for(f"{url}/health", server, state / "server.log")
+            if _home(url) == state / "prefect":
+                return server
+        except SystemExit:
+            if server.alive or _free_port(free) == free:
+                raise
+        server.end()
+        port = free + 1
+
+
+def _home(url: str) -> Path | None:
+    """The folder of the server that answers; None where what answers is no server of Prefect's."""
+    try:
+        with urllib.request.urlopen(f"{url}/admin/settings", timeout=5) as answer:  # noqa: S310 - our own address
+            return Path(json.load(answer)["home"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _start(state: Path, name: str, command: Sequence[str], settings: Mapping[str, str], url: str) -> Process:

@@ -1,7 +1,9 @@
 """What `make up` starts: deployments with a form and schedules, and a worker that runs and cancels them."""
 
 import subprocess
+import threading
 from datetime import timedelta
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from prefect.types._datetime import now
 from waiting import eventually
 
 from prefect_simopt.api import load_study, run_untracked
-from prefect_simopt.deployments.local import up
+from prefect_simopt.deployments.local import _home, up
 from prefect_simopt.specfile import make_spec
 
 
@@ -34,6 +36,15 @@ def test_up_again_changes_nothing(house, state):
     before = {name: (state / f"{name}.json").read_text() for name in ("server", "worker")}
     assert up(state, deploy=()) == house
     assert {name: (state / f"{name}.json").read_text() for name in before} == before
+
+
+def test_a_server_is_known_by_its_folder(house, state):
+    """So that one of somebody else's, which has taken the port first, is not used."""
+    assert _home(house) == state / "prefect"
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        assert _home(f"http://127.0.0.1:{other.server_port}/api") is None
+        other.shutdown()
 
 
 def test_deployments_are_those_of_prefect_yaml_and_runs_start_in_the_present_folder(client, state):
