@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from prefect_simopt.errors import CorruptionError
+from prefect_simopt.fields import field_key
 from prefect_simopt.proposals import Proposal, is_settled, proposal_key, settle
 from prefect_simopt.sink import TrialSink
 from prefect_simopt.storage import StudyLocation
@@ -98,7 +99,9 @@ class Arbiter:
     def _failed(self, trial: Trial, message: str) -> Trial:
         for name in trial.fields:
             given = Proposal.read(self._storage, name, trial.number)
-            self._rest += [] if given is None else [given.key(name, trial.number), proposal_key(name, trial.number)]
+            if given is not None:
+                key = field_key(name, trial.number, len(given.shape))
+                self._rest += [key, proposal_key(name, trial.number)]
         return replace(
             trial, status=Status.FAILED, reason=Reason.BAD_FIELD, message=message, metrics={}, errors={}, fields={}
         )

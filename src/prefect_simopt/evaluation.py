@@ -89,7 +89,7 @@ class Evaluation:
         self.batches = 0
         self._kills: Counter[tuple[int, int]] = Counter()
         self._todo: deque[list[Run]] = deque()
-        self._retries: list[tuple[float, int, Run]] = []
+        self._retries: list[tuple[float, int, int, Run]] = []  # when, trial, replicate: runs have no order
         self._outstanding: dict[Batch, int] = {}
         self._runs: dict[tuple[int, int], tuple[Run, Sequence[Run]]] = {}
         self._ready: deque[Outcome] = deque()
@@ -133,7 +133,7 @@ class Evaluation:
                         cancelled = True
                         self.compute.cancel(self.stop.grace)
                 while self._retries and self._retries[0][0] <= time.monotonic():
-                    run = heapq.heappop(self._retries)[2]
+                    run = heapq.heappop(self._retries)[-1]
                     self._todo.extendleft(self._blocks(self._runs[run.trial, run.replicate][1], [run]))
                 while self._ready:
                     outcome = self._ready.popleft()
@@ -178,7 +178,7 @@ class Evaluation:
         again = replace(run, attempt=outcome.attempt + 1)
         blameless = outcome.reason in (Reason.KILLED, Reason.MEMORY)
         delay = 0.0 if blameless else self.config.retry_delay * 2.0**outcome.attempt
-        heapq.heappush(self._retries, (time.monotonic() + delay, again.trial * 10_000 + again.replicate, again))
+        heapq.heappush(self._retries, (time.monotonic() + delay, run.trial, run.replicate, again))
 
     def _feed(self) -> None:
         """Submit batches until the compute is busy."""

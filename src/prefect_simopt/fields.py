@@ -39,9 +39,9 @@ def field_document(storage: Storage, name: str) -> dict[str, Any]:
     return document
 
 
-def field_key(name: str, trial: int, document: dict[str, Any]) -> str:
-    """Name of the object that holds a trial's field."""
-    return "/".join(["fields", name, "c", str(trial), *("0" for _ in document["shape"][1:])])
+def field_key(name: str, trial: int, axes: int) -> str:
+    """Name of the object that holds a trial's field, which has so many axes."""
+    return "/".join(["fields", name, "c", str(trial), *["0"] * axes])
 
 
 def read_field(storage: Storage, name: str, trial: int, digest: str, document: dict[str, Any]) -> ChunkArray:
@@ -57,11 +57,11 @@ def read_field(storage: Storage, name: str, trial: int, digest: str, document: d
     Raises:
         CorruptionError: it is missing, or it is not what was written.
     """
-    what = f"the field {name} of trial {trial}"
-    data = storage.read(field_key(name, trial, document))
+    what, shape = f"the field {name} of trial {trial}", document["shape"][1:]
+    data = storage.read(field_key(name, trial, len(shape)))
     if data is None:
         raise CorruptionError(f"{what} is missing")
-    return decode_field(data, np.dtype(document["data_type"]), document["shape"][1:], digest, what)
+    return decode_field(data, np.dtype(document["data_type"]), shape, digest, what)
 
 
 def decode_field(data: bytes, dtype: np.dtype[Any], shape: Sequence[int], digest: str, what: str) -> ChunkArray:

@@ -25,6 +25,7 @@ __all__ = [
     "Segment",
     "decode_line",
     "encode_line",
+    "find_record",
     "newest_records",
     "newest_segments",
     "record_head",
@@ -223,6 +224,17 @@ def segments(storage: Storage, after: int = -1) -> Iterator[Segment]:
         if first is not None and first["seq"] <= after + 1:
             break
     yield from reversed(found)
+
+
+def find_record(storage: Storage, identity: str) -> dict[str, Any]:
+    """The last record of an activity, such as `trial/7`; empty where there is none, or it is damaged."""
+    mark = f'"id":"{identity}",'.encode()
+    for part in newest_segments(storage):
+        at = part.data.rfind(mark)
+        if at >= 0:
+            start, end = part.data.rfind(b"\n", 0, at) + 1, part.data.find(b"\n", at)
+            return decode_line(part.data[start:end]) or {}
+    return {}
 
 
 def newest_segments(storage: Storage) -> Iterator[Segment]:

@@ -118,8 +118,8 @@ def make_link(study: Study, trial: int, field: str, expires: int = 900) -> Field
         raise SpecError(f"trial {trial} has no field {field!r}; it has: {', '.join(known) or 'none'}")
     storage = study.location.storage()
     document = field_document(storage, field)
-    url = storage.link(field_key(field, trial, document), expires)
     shape = tuple(int(length) for length in document["shape"][1:])
+    url = storage.link(field_key(field, trial, len(shape)), expires)
     return FieldLink(url, study.name, trial, field, document["data_type"], shape, known[field])
 
 

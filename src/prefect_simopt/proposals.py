@@ -15,7 +15,7 @@ import numpy.typing as npt
 import orjson
 
 from prefect_simopt.errors import CorruptionError
-from prefect_simopt.fields import decode_field, field_document, read_field
+from prefect_simopt.fields import decode_field, field_document, field_key, read_field
 from prefect_simopt.outcomes import FOLDER
 from prefect_simopt.simulators.contract import Field
 from prefect_simopt.storage import Storage
@@ -77,16 +77,12 @@ class Proposal:
             CorruptionError: its values are missing, or not what was written.
         """
         what = f"the field {name} of trial {trial}"
-        data = storage.read(self.key(name, trial))
+        data = storage.read(field_key(name, trial, len(self.shape)))
         if data is None:
             raise CorruptionError(f"{what} is missing")
         values = decode_field(data, np.dtype(self.dtype), self.shape, digest, what)
         coords = {dim: _unpacked(*each) for dim, each in self.coords.items()}
         return Field(values, self.dims, self.unit, coords, dict(self.coord_units))
-
-    def key(self, name: str, trial: int) -> str:
-        """Name of the object that holds the trial's values."""
-        return "/".join(["fields", name, "c", str(trial), *("0" for _ in self.shape)])
 
 
 def proposal_key(name: str, trial: int) -> str:

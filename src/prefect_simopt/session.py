@@ -191,7 +191,7 @@ def _claimed(spec: StudySpec, location: StudyLocation, wait: float) -> Record:
             if left <= 0:
                 raise
             if not waited:
-                _log.warning("%s This one waits for it, up to %g s.", str(error).partition(" A study has")[0], wait)
+                _log.warning("%s This one waits for it, up to %g s.", error, wait)
             waited = True
             time.sleep(min(left, 0.5))
     try:

@@ -15,7 +15,7 @@ import orjson
 
 from prefect_simopt.chunks import ChunkArray, array_document, dump, encode, encode_parts, encode_text, storable
 from prefect_simopt.errors import StoreError
-from prefect_simopt.fields import read_coordinate
+from prefect_simopt.fields import field_key, read_coordinate
 from prefect_simopt.outcomes import OutcomeSink
 from prefect_simopt.proposals import Proposal, is_settled, proposal_key
 from prefect_simopt.simulators.contract import Field
@@ -78,16 +78,16 @@ class TrialSink(OutcomeSink):
                 self._check(name, array, described)
         except ValueError as error:
             raise ValueError(f"field {name}: {error}") from None
-        place = "/".join(["c", str(trial), *("0" for _ in array.shape)])
+        key = field_key(name, trial, array.ndim)
         raw = array.reshape(-1).view(np.uint8).data
         if array.nbytes < _PARALLEL:
             digest = hashlib.sha256(raw)
-            self._storage.write(f"fields/{name}/{place}", encode(array))
+            self._storage.write(key, encode(array))
         else:  # hashed and written at the same time
             if self._hasher is None:
                 self._hasher = ThreadPoolExecutor(1, thread_name_prefix="simopt-digest")
             hashing = self._hasher.submit(hashlib.sha256, raw)
-            self._storage.write_parts(f"fields/{name}/{place}", encode_parts(array))
+            self._storage.write_parts(key, encode_parts(array))
             digest = hashing.result()
         return digest.hexdigest()
 

@@ -11,10 +11,12 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from prefect_simopt.errors import Problem, SpecError
 from prefect_simopt.optimizers.box import Box
 from prefect_simopt.optimizers.repair import feasible_point
+from prefect_simopt.problems import problems_of
 from prefect_simopt.space import Categorical, Float, Int, Space
 from prefect_simopt.spec import Budget
 
@@ -228,8 +230,9 @@ class Steering:
             raise SpecError("there is nothing to extend; give --trials or --wall-time")
         try:
             Budget.model_validate({**budget.model_dump(), **changes})
-        except ValueError as error:
-            raise SpecError(f"budget: {str(error).splitlines()[2].strip()}") from None
+        except ValidationError as error:
+            problems = problems_of(error, Budget)
+            raise SpecError([replace(each, path=f"budget.{each.path}") for each in problems]) from None
         return changes
 
 

@@ -16,7 +16,7 @@ from prefect_simopt.errors import CorruptionError, NoStudyError, StoreError
 from prefect_simopt.fields import Fields, described_field
 from prefect_simopt.hierarchy import study_attributes
 from prefect_simopt.lease import is_held
-from prefect_simopt.ledger import decode_line, newest_records, newest_segments, scan, segments
+from prefect_simopt.ledger import find_record, newest_records, scan, segments
 from prefect_simopt.outcomes import waiting_outcomes
 from prefect_simopt.ranking import Scale
 from prefect_simopt.simulators.contract import Field
@@ -201,7 +201,7 @@ class Study:
         if not 0 <= number < len(self._column("generation")) or self._column("generation")[number] < 0:
             raise KeyError(f"{self.name} has no trial {number}")
         noted = self._column("cached")[number] or self._column("status")[number] == Status.FAILED
-        entry = self._entry(number) if noted else {}
+        entry = find_record(self._storage, f"trial/{number}") if noted else {}
         parameters = self._column("parameters")[number].tolist()
         reason = int(self._column("reason")[number])
         return Trial(
@@ -357,16 +357,6 @@ class Study:
     def _named(self, name: str, number: int) -> dict[str, float]:
         row = self._column(name)[number].tolist()
         return {metric: value for metric, value in zip(self._view.metrics, row, strict=True) if not math.isnan(value)}
-
-    def _entry(self, number: int) -> Mapping[str, Any]:
-        """The ledger's record of a trial; empty while it has not ended."""
-        mark = f'"id":"trial/{number}",'.encode()
-        for part in newest_segments(self._storage):
-            at = part.data.rfind(mark)
-            if at >= 0:
-                start, end = part.data.rfind(b"\n", 0, at) + 1, part.data.find(b"\n", at)
-                return decode_line(part.data[start:end]) or {}
-        return {}
 
     @cached_property
     def _scores(self) -> Array:

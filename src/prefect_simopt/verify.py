@@ -222,7 +222,7 @@ def _field_findings(storage: Storage, contents: Contents) -> Iterator[Finding]:
             try:
                 read_field(storage, name, trial, digest, document)
             except CorruptionError as error:
-                yield Finding(field_key(name, trial, document), str(error), (trial,))
+                yield Finding(field_key(name, trial, len(document["shape"]) - 1), str(error), (trial,))
     for dim, (digest, _) in contents.coordinates.items():
         if dim in contents.awaited:
             continue
