@@ -23,6 +23,7 @@ from prefect import task, unmapped
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
+from prefect.exceptions import Pause
 from prefect.futures import PrefectFuture
 from prefect.runtime import task_run
 from prefect.states import Cancelled, Completed, Failed
@@ -147,7 +148,7 @@ class TrackedCompute:
         self._queue: deque[Batch] = deque()
         self._active: set[PrefectFuture[Any]] = set()
         self._working = 0
-        self._finished = False
+        self._finished = self._cancelled = False
         self._changed = threading.Condition()
         # Task runs belong to the flow run of the context that they are submitted from.
         context = contextvars.copy_context()
@@ -176,12 +177,18 @@ class TrackedCompute:
     def cancel(self, grace: float = 5.0) -> None:
         """Start nothing more and give running simulators `grace` seconds."""
         with self._changed:
-            waiting = [batch for batch in self._queue if not batch.ahead]
-            for batch in waiting:
-                self._queue.remove(batch)
+            self._cancelled = True
+            waiting = self._dropped()
         self.compute.cancel(grace)
         for batch in waiting:
             batch.outcomes.set_result([])
+
+    def _dropped(self) -> list[Batch]:
+        """Take what has not begun out of the queue."""
+        waiting = [batch for batch in self._queue if not batch.ahead]
+        for batch in waiting:
+            self._queue.remove(batch)
+        return waiting
 
     def close(self) -> None:
         """Wait until every batch has been in a task run, and all task runs have ended."""
@@ -264,6 +271,14 @@ class TrackedCompute:
                 continue
             try:
                 futures = evaluate.map(batches, compute=unmapped(self))
+            except Pause:  # the flow run is suspended, and the search is about to be stopped
+                with self._changed:
+                    self._queue.extendleft(reversed(batches))
+                    self._working -= len(batches)
+                    waiting = self._dropped() if self._cancelled else []
+                for batch in waiting:
+                    batch.outcomes.set_result([])
+                return
             except Exception as error:  # noqa: BLE001 - whatever ails Prefect, the search goes on
                 logging.getLogger(__name__).warning(
                     "Prefect did not start a task run (%s); its batch is evaluated untracked", error

@@ -106,22 +106,29 @@ class PauseMirror:
         self._shown: dict[str, str] | None = None  # keys of the form that is shown
         self._problem = ""
 
-    def look(self, client: SyncPrefectClient) -> None:
-        """Bring both in line, if one has changed."""
+    def look(self, client: SyncPrefectClient, state: State[Any]) -> None:
+        """Bring both in line, if one has changed; the state is the flow run's present one."""
         paused = self._session.record.steering.paused
         if self._shown is None:
-            if paused:
+            if state.is_paused():
+                self._adopt(client)
+            elif paused:
                 self._show(client, paused)
             return
-        state = client.read_flow_run(self._run).state
-        if state is not None and state.is_paused():
+        if state.is_paused():
             if not paused:  # resumed elsewhere
                 self._shown = None
                 client.set_flow_run_state(self._run, Running())
-        elif state is not None and state.is_running():
+        elif state.is_running():
             keys, self._shown, self._problem = self._shown, None, ""
             if paused:
                 self._resume(client, keys["response"])
+
+    def _adopt(self, client: SyncPrefectClient) -> None:
+        """Somebody has paused the flow run: the study is paused, and its own pause takes the place of Prefect's."""
+        client.set_flow_run_state(self._run, Running())
+        storage = self._session.location.storage()
+        submit(storage, make_request("pause", {}, "somebody in Prefect's UI"))
 
     def _show(self, client: SyncPrefectClient, paused: str) -> None:
         key = str(uuid4())

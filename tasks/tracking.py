@@ -14,7 +14,7 @@ from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.exceptions import PrefectException, TerminationSignal
+from prefect.exceptions import Pause, PrefectException, TerminationSignal
 from prefect.logging import get_run_logger
 from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
@@ -57,12 +57,13 @@ class TrackedSession:
         session: the study.
         board: what the artifacts show.
         narrator: what the log and the events tell.
+        asked: what Prefect is to get, once the search has stopped as it asked.
     """
 
     def __init__(self, session: Session, board: Board, narrator: Narrator, review: int = 0) -> None:
         self.session, self.board, self.narrator = session, board, narrator
         self._review = [Review(session, review, f"flow run {flow_run.name}")] if review else []
-        self._asked: BaseException | None = None
+        self.asked: BaseException | None = None
 
     def search(self) -> Ending:
         """Search to the end, each batch as a part of a task run."""
@@ -82,7 +83,7 @@ class TrackedSession:
         try:
             return result.result()
         except (TerminationSignal, KeyboardInterrupt) as asked:
-            self._asked = asked
+            self.asked = asked
             self.session.stop.set()
             return result.result()
 
@@ -102,13 +103,13 @@ class TrackedSession:
         """The flow run's final state: the answer, that there is none, or that the search was stopped.
 
         Raises:
-            TerminationSignal, KeyboardInterrupt: Prefect asked for the stop, and decides which state that is.
+            TerminationSignal, KeyboardInterrupt, Pause: Prefect asked for the stop, and decides which state that is.
         """
         ending = self.session.ending
         self.narrator.completed(summary, str(ending))
         if ending is Ending.INTERRUPTED:
-            if self._asked is not None:
-                raise self._asked
+            if self.asked is not None:
+                raise self.asked
             line = f"{sentence(dict(summary))}; run it again to go on"
             return Cancelled(message=line, data=StudyInterrupted(line))
         if summary["state"] == "failed":
@@ -273,15 +274,20 @@ class _Companion:
     def _look(self, client: SyncPrefectClient) -> None:
         try:
             self._tracked.board.publish(client)
-            self._mirror.look(client)
-            if not _is_supervised():
-                self._heed(client)
+            if (state := client.read_flow_run(self._run).state) is None:
+                return
+            if state.is_paused() and state.name == "Suspended":
+                self._leave("suspended", Pause(state=state))
+            elif not _is_supervised() and (state.is_cancelling() or state.is_cancelled()):
+                self._leave("cancelled")
+            else:
+                self._mirror.look(client, state)
         except (HTTPError, PrefectException) as error:
             self._logger.warning("Prefect's API does not answer (%s); the study goes on", error)
 
-    def _heed(self, client: SyncPrefectClient) -> None:
-        state = client.read_flow_run(self._run).state
+    def _leave(self, why: str, asked: BaseException | None = None) -> None:
         stop = self._tracked.session.stop
-        if state is not None and (state.is_cancelling() or state.is_cancelled()) and not stop.requested:
-            self._logger.info("cancelled: running simulators get %g s to finish", stop.grace)
+        if not stop.requested:
+            self._logger.info("%s: running simulators get %g s to finish", why, stop.grace)
+            self._tracked.asked = asked
             stop.set()

@@ -3,11 +3,13 @@
 import httpx
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.deployments import run_deployment
+from prefect.states import Suspended
 from waiting import eventually
 
-from prefect_simopt.api import load_study
+from prefect_simopt.api import load_study, run_untracked
 from prefect_simopt.asking import ask
 from prefect_simopt.showing import requests_of
+from prefect_simopt.specfile import make_spec
 
 
 def paused(client, run, beside=()):
@@ -98,3 +100,27 @@ def test_what_is_paused_on_the_command_line_is_paused_in_prefect_and_resumed_the
     ask(store, "resume")
     assert final(client, run).is_completed()
     assert load_study(store).counts["total"] == 100
+
+
+def test_a_suspended_flow_run_stops_and_goes_on_when_it_is_resumed(client, study, tmp_path):
+    document = study("suspended", "sluggish", trials=30)
+    run = run_deployment("optimize/optimize", parameters={"study": document}, timeout=0)
+    store = f"{document['store']['url']}/suspended"
+    assert eventually(lambda: (state := client.read_flow_run(run.id).state).is_running() and state, seconds=150)
+    client.set_flow_run_state(run.id, Suspended())
+
+    def stopped():
+        try:
+            return load_study(store).state == "interrupted"
+        except OSError:
+            return False
+
+    assert eventually(stopped), client.read_flow_run(run.id).state
+    assert client.read_flow_run(run.id).state.name == "Suspended"
+    ended = load_study(store).counts["complete"]
+    assert ended < 30
+    client.resume_flow_run(run.id)
+    assert final(client, run).is_completed()
+    assert client.read_flow_run(run.id).run_count == 2
+    run_untracked(make_spec({**document, "store": {"url": str(tmp_path / "elsewhere")}}))
+    assert load_study(store).fingerprint() == load_study(tmp_path / "elsewhere" / "suspended").fingerprint()
