@@ -29,8 +29,9 @@ from prefect.runtime import task_run
 from prefect.states import Cancelled, Completed, Failed
 
 from prefect_simopt.compute import Compute
+from prefect_simopt.counts import Counts
 from prefect_simopt.tasks.quiet import hush
-from prefect_simopt.trial import Outcome, Run, Status
+from prefect_simopt.trial import Outcome, Run
 
 __all__ = ["Batch", "TrackedCompute", "evaluate"]
 
@@ -59,25 +60,19 @@ class Batch:
         self.outcomes: Future[list[Outcome]] = Future() if outcomes is None else outcomes
 
 
-class _Tally:
+class _TaskTally:
     """What one task run did."""
 
     def __init__(self) -> None:
-        self.complete = self.failed = 0
+        self.counts = Counts()
         self.first = self.last = -1
         self.generations = (-1, -1)
-        self.message = ""
 
     def add(self, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> None:
         if self.first < 0:
             self.first, self.generations = runs[0].trial, (runs[0].generation, runs[0].generation)
         self.last, self.generations = runs[-1].trial, (self.generations[0], runs[-1].generation)
-        for outcome in outcomes:
-            if outcome.status is Status.COMPLETE:
-                self.complete += 1
-            else:
-                self.failed += 1
-                self.message = self.message or f"trial {outcome.trial}: {outcome.reason}: {outcome.message}"
+        self.counts.add(outcomes)
 
     @property
     def name(self) -> str:
@@ -86,12 +81,12 @@ class _Tally:
 
     def state(self) -> State[Any]:
         """Failed when all runs failed: so that a long trial that failed is seen at a glance."""
-        if self.failed and not self.complete:
-            return Failed(message=f"{self.failed} failed; {self.message}")
-        if not self.complete:
+        counts = self.counts
+        if counts.failed and not counts.complete:
+            return Failed(message=f"{counts.failed} failed; {counts.message}")
+        if not counts.complete:
             return Cancelled(message="stopped before a trial had ended")
-        counts = f"{self.complete} complete" + (f", {self.failed} failed; {self.message}" if self.failed else "")
-        return Completed(message=counts)
+        return Completed(message=str(counts))
 
 
 def _range(word: str, first: int, last: int) -> str:
@@ -99,7 +94,7 @@ def _range(word: str, first: int, last: int) -> str:
 
 
 def _name() -> str:
-    tally = _Tally()
+    tally = _TaskTally()
     tally.add(task_run.parameters["batch"].runs, [])
     return tally.name
 
@@ -200,9 +195,9 @@ class TrackedCompute:
         for future in list(self._active):
             future.wait()
 
-    def work(self, batch: Batch | None) -> _Tally:
+    def work(self, batch: Batch | None) -> _TaskTally:
         """Evaluate batches, beginning with this one: what a task run does."""
-        tally = _Tally()
+        tally = _TaskTally()
         end = time.monotonic() + max(TASK_SECONDS, self._limit() / TASK_RATE)
         try:
             while batch is not None:

@@ -53,6 +53,9 @@ def study_name() -> str:
 class TrackedSession:
     """A study open inside a flow run.
 
+    Args:
+        review: generations after which somebody is to look at it; 0 for never.
+
     Attributes:
         session: the study.
         board: what the artifacts show.
