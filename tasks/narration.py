@@ -35,15 +35,15 @@ class Narrator(PrintedLines):
         self._generations, self._failures = Pace(1 / _LINE_SECONDS), Pace(1 / _LINE_SECONDS)
         self._generation_events, self._failure_events = Pace(_EVENTS), Pace(_EVENTS)
 
-    def started(self, store: str, workers: int, *, created: bool) -> None:
-        """The study is open at the address `store`, and its simulators have started."""
+    def started(self, store: str, optimizer: str, workers: int, *, created: bool) -> None:
+        """The study is open at the address `store`, `optimizer` searches, and its simulators have started."""
         spec = self._spec
         self._resource["simopt.store"] = store
         names = ", ".join(parameter.name for parameter in spec.space)
         aims = " and ".join(f"{each.direction} {each.metric}" for each in spec.objectives)
         self._logger.info(
             "%s %s: %s by %s over %s; up to %d trials, %d at a time; store %s",
-            "study" if created else "going on with study", spec.name, aims, spec.optimizer.type,
+            "study" if created else "going on with study", spec.name, aims, optimizer,
             names if len(names) < 200 else f"{len(spec.space)} parameters", spec.budget.trials, workers, store,
         )  # fmt: skip
         document = spec.document()

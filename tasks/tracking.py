@@ -200,7 +200,9 @@ def tracked_session(
         yield FinishedSession(finished.study, board)
         return
     with stack:
-        narrator.started(session.location.url, session.compute.workers, created=session.record.created)
+        narrator.started(
+            session.location.url, session.optimizer.type, session.compute.workers, created=session.record.created
+        )
         tracked = TrackedSession(session, board, narrator, review)
         if not session.record.created:
             board.hold()

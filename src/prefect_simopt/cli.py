@@ -219,7 +219,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from prefect_simopt.session import local_compute
+    from prefect_simopt.session import local_compute, pick_optimizer
 
     spec = _load(arguments)
     if spec.simulator.type == "container":
@@ -232,7 +232,8 @@ def _validate(arguments: argparse.Namespace) -> int:
             compute.start()
         finally:
             compute.close()
-    print(f"{arguments.study}: valid: {len(spec.space)} parameters, {spec.optimizer.type}, {spec.budget.trials} trials")
+    size = f"{len(spec.space)} parameter{'s' if len(spec.space) > 1 else ''}, {spec.budget.trials} trials"
+    print(f"{arguments.study}: valid: {size}; optimizer: {pick_optimizer(spec)[1]}")
     return DONE
 
 

@@ -87,8 +87,12 @@ def _sentence(details: ErrorDetails, owner: type[BaseModel] | None) -> str:
             given, [tag.strip("' ") for tag in expected.replace(" or ", ",").split(",")], 1
         )
         return f"must be one of {expected}" + (f"; did you mean {close[0]!r}?" if close else "")
+    if kind == "union_tag_not_found" and isinstance(details["input"], dict):
+        return "needs a key `type`, which says what it is"
     if kind in ("model_type", "model_attributes_type", "dict_type", "union_tag_not_found"):
         return "must be a mapping of keys to values"
+    if kind == "list_type":
+        return f"must be a list: [{details['input']}]" if isinstance(details["input"], str) else "must be a list"
     if kind == "string_pattern_mismatch" and owner and (found := owner.model_fields.get(str(details["loc"][-1]))):
         return f"does not fit: {found.description}"
     if kind == "too_short":

@@ -74,6 +74,9 @@ class Study:
         self.spec: dict[str, Any] = attributes["spec"]
         self._columns: dict[str, Array] = {}
 
+    def __repr__(self) -> str:
+        return f"Study({self.url!r})"
+
     @property
     def name(self) -> str:
         """Name of the study."""

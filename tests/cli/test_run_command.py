@@ -26,7 +26,18 @@ def test_with_several_objectives_also_the_front(simopt, folder):
     assert f"{len(answer.json['pareto'])} trials that no other one dominates" in shown
     assert "hypervolume" in shown.splitlines()[-2]
     simopt("report", "studies/bowl", "-o", "bowl.html")
-    assert "bowl: the front" in (folder / "bowl.html").read_text()
+    page = (folder / "bowl.html").read_text()
+    assert "bowl: the front" in page
+    heads = "".join(f'<th class="number">{name}</th>' for name in ("trial", "x", "y", "value", "sum"))
+    assert f"<tr>{heads}</tr>" in page.partition("the front")[2]
+
+
+def test_the_report_says_what_searched_and_how_sure_it_is(simopt, folder):
+    simopt("run", "study.yaml", "--untracked", "--set", "optimizer=auto", "--set", "replicates=2")
+    simopt("report", "studies/bowl", "-o", "bowl.html")
+    page = (folder / "bowl.html").read_text()
+    assert "<td>pso, picked by auto</td>" in page
+    assert '<th class="number">standard error</th>' in page
 
 
 def test_the_last_line_is_the_summary(simopt):

@@ -51,7 +51,7 @@ def test_all_forms_of_the_arguments_mean_the_same(config: Any, space: Any) -> No
 @pytest.mark.parametrize(("config", "path"), [
     ({"type": "pso", "population": 1}, "optimizer.population"), ({"type": "pso", "size": 8}, "optimizer.size"),
     ({"type": "grid", "points": 1}, "optimizer.points"), ({"type": "sa", "cooling": 1.0}, "optimizer.cooling"),
-    ("annealing", "optimizer"), ({}, "optimizer"), (7, "optimizer"),
+    ("annealing", "optimizer.type"), ({}, "optimizer"), (7, "optimizer"),
 ])  # fmt: skip
 def test_a_wrong_configuration_is_refused_with_its_path(config: Any, path: str) -> None:
     with pytest.raises(SpecError) as caught:

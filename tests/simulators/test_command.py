@@ -96,20 +96,13 @@ def test_a_staged_program(place):
     assert one(place, place.command("", ["./solver", "{x}"], files=["solver"])).metrics == {"value": 0.1}
 
 
-@pytest.mark.parametrize(
-    ("mode", "content", "message"),
-    [
-        (0o644, "#!/bin/sh\n", "cannot be started: Permission denied"),
-        (0o755, "#!/no/such/shell\n", "cannot be started"),
-    ],
-)
-def test_a_program_that_cannot_be_started(place, mode, content, message):
+def test_a_program_that_cannot_be_started(place):
     program = place.path / "solver"
-    program.write_text(content)
-    program.chmod(mode)
+    program.write_text("#!/no/such/shell\n")
+    program.chmod(0o755)
     outcome = one(place, place.command("", ["./solver"], files=["solver"]))
     assert outcome.reason is Reason.NOT_STARTED
-    assert message in outcome.message
+    assert "cannot be started" in outcome.message
 
 
 def test_the_environment_of_this_python_comes_first_on_the_path(place):

@@ -164,6 +164,9 @@ def test_a_function_that_cannot_be_sent(place):
         ({"command": ["no-such-program"]}, "there is no program 'no-such-program' on PATH"),
         ({"command": ["program.py"]}, r"no program 'program.py' on PATH; to run .*program.py, put it into `files`"),
         ({"command": ["/no/such/program"]}, "/no/such/program is missing or not executable"),
+        ({"command": ["./program.py"]}, r"command\[0\]: program.py is not in the .*; add it: files: \[program.py\]"),
+        ({"command": ["./program.py"], "files": ["program.py"]}, r"chmod \+x .*program.py makes it so"),
+        ({"command": ["./tools/gone"], "files": ["tools"]}, "tools/gone is not in the trial's directory"),
         ({"command": ["true", "{y}"]}, r"command\[1\]: \{y\} stands for nothing"),
         ({"command": ["true", "{outptu}"]}, r"did you mean \{output\}"),
         ({"command": ["true", "{source}"]}, r"\{source\} stands for nothing"),
@@ -179,6 +182,7 @@ def test_a_function_that_cannot_be_sent(place):
 def test_a_command_that_cannot_start(place, options, message, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(place.path / "cache"))
     (place.path / "program.py").write_text("pass")
+    (place.path / "tools").mkdir()
     (place.path / "wrong.j2").write_text("x = {{ x }}\n{% if %}")
     (place.path / "unknown.j2").write_text("{{ x }} {{ y }} {{ z | default(1) }} {{ range(3) | list }}")
     simulator = CommandSimulator(**{"command": ["true"], "directory": str(place.path), **options})

@@ -74,7 +74,9 @@ def test_a_study_opens_while_it_runs(location: StudyLocation) -> None:
 
 def test_its_own_reader_gives_the_same_dataset(location: StudyLocation) -> None:
     play(location, make_spec())
-    assert open_study(location.url, location.options).dataset.identical(opened(location))
+    found = open_study(location.url, location.options)
+    assert found.dataset.identical(opened(location))
+    assert repr(found) == f"Study({found.url!r})"
 
 
 def test_wide_studies_are_cut_into_blocks(location: StudyLocation) -> None:

@@ -1,10 +1,9 @@
 """Any optimizer, from its configuration or from its state."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prefect_simopt.errors import Problem, SpecError
 from prefect_simopt.optimizers.auto import choose
@@ -26,6 +25,7 @@ from prefect_simopt.optimizers.pso import PSO
 from prefect_simopt.optimizers.random_sampling import Random
 from prefect_simopt.optimizers.sa import SA
 from prefect_simopt.optimizers.sobol import Sobol
+from prefect_simopt.problems import problems_of
 from prefect_simopt.space import Space
 
 __all__ = ["ENGINES", "make_config", "make_optimizer", "optimizer_from_state"]
@@ -104,14 +104,14 @@ def make_config(config: Any) -> Any:
         SpecError: it is wrong.
     """
     try:
-        return _adapter().validate_python(config)
+        return _Configured.model_validate({"optimizer": config}).optimizer
     except ValidationError as error:
-        raise SpecError([
-            Problem(".".join(["optimizer", *map(str, detail["loc"][1:])]), detail["msg"], repr(detail["input"]))
-            for detail in error.errors(include_url=False)
-        ]) from None  # fmt: skip
+        raise SpecError(problems_of(error, _Configured)) from None
 
 
-@lru_cache(maxsize=1)
-def _adapter() -> TypeAdapter[Any]:
-    return TypeAdapter(OptimizerConfig)
+class _Configured(BaseModel):
+    """A configuration where a study has it, so that its faults are told in the same words."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    optimizer: OptimizerConfig

@@ -26,7 +26,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; marg
 h1, h2 { font-weight: 600; line-height: 1.2 } h2 { margin-top: 2.2rem; font-size: 1.2rem }
 table { border-collapse: collapse }
 td, th { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid #e4e4e4 }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
+.number { text-align: right; font-variant-numeric: tabular-nums }
 img, svg { max-width: 100%; height: auto }
 .failed { color: #b03030 } .small { color: #666; font-size: .9em; overflow-wrap: anywhere }
 """
@@ -68,16 +68,24 @@ def _front(study: Study) -> Iterator[str]:
         return
     yield f"<h2>Front: {len(front.trials)} trials that no other one dominates</h2><p>{escape(front.sentence())}.</p>"
     yield front.picture(f"{study.name}: the front")
-    rows = [(trial.number, *(trial.metrics[name] for name in front.metrics)) for trial in front.trials[:_FRONT]]
-    yield _table(("trial", *front.metrics), rows)
+    names = [each["name"] for each in study.spec["space"]]
+    rows = [
+        (each.number, *(each.parameters.get(name) for name in names), *(each.metrics[name] for name in front.metrics))
+        for each in front.trials[:_FRONT]
+    ]
+    yield _table(("trial", *names, *front.metrics), rows)
 
 
 def _design(study: Study, best: Trial) -> str:
     units = {each["name"]: each.get("unit") or "" for each in study.spec["space"]}
     rows = [(name, value, units[name]) for name, value in best.parameters.items()]
     aims = wanted(study.spec)
-    metrics = [(name, value, aims.get(name, "")) for name, value in best.metrics.items()]
-    return _table(("parameter", "value", "unit"), rows) + "<br>" + _table(("metric", "value", "wanted"), metrics)
+    head = ("metric", "value", *(["standard error"] if best.errors else []), "wanted")
+    metrics = [
+        (name, value, *([best.errors.get(name)] if best.errors else []), aims.get(name, ""))
+        for name, value in best.metrics.items()
+    ]
+    return _table(("parameter", "value", "unit"), rows) + "<br>" + _table(head, metrics)
 
 
 def _best_trials(study: Study) -> str:
@@ -137,14 +145,21 @@ def _origin(study: Study, summary: Mapping[str, Any]) -> str:
     )
     rows = [
         ("simulator", program, ""),
-        ("optimizer", study.spec["optimizer"]["type"], ""),
+        ("optimizer", _optimizer(study), ""),
         *_levels(study),
-        ("seed", study.spec["seed"], ""),
+        ("seed", str(study.spec["seed"]), ""),
         ("store", study.url, ""),
         ("fingerprint", summary["fingerprint"], ""),
         ("versions", versions, ""),
     ]
     return f'<div class="small">{_table(("", "", ""), rows)}</div>'
+
+
+def _optimizer(study: Study) -> str:
+    """What searched; where the study left that open, what was picked."""
+    named = str(study.spec["optimizer"]["type"])
+    picked = study.attributes.get("provenance", {}).get("optimizer")
+    return f"{picked['type']}, picked by auto" if named == "auto" and picked else named
 
 
 def _levels(study: Study) -> Iterator[tuple[str, str, str]]:
@@ -157,7 +172,9 @@ def _levels(study: Study) -> Iterator[tuple[str, str, str]]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    top = "".join(f"<th>{escape(each)}</th>" for each in head) if any(head) else ""
+    numeric = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
+    kinds = [' class="number"' if each else "" for each in numeric]  # a name stands above its numbers
+    top = "".join(f"<th{kind}>{escape(each)}</th>" for kind, each in zip(kinds, head, strict=True)) if any(head) else ""
     body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
     return f"<table><tr>{top}</tr>{body}</table>" if top else f"<table>{body}</table>"
 

@@ -139,6 +139,8 @@ class CommandProgram:
             raise SimulatorError(f"simulator.command[0]: there is no program {program!r} on PATH{hint}")
         if program.startswith("/") and not os.access(program, os.X_OK):
             raise SimulatorError(f"simulator.command[0]: {program} is missing or not executable")
+        if "/" in program and not program.startswith("/"):
+            self._check_staged(os.path.normpath(program))
         if program and Path(program).name.rstrip("0123456789.") in _INTERPRETERS:
             script = next((word for word in command[1:] if not word.startswith("-")), "")
             inside = any(script == each or script.startswith(f"{each}/") for each in staged)
@@ -152,6 +154,19 @@ class CommandProgram:
                     f"simulator.command: {script} is not in the trial's directory, where the program runs; "
                     f"add it: files: [{script}]"
                 )
+
+    def _check_staged(self, program: str) -> None:
+        """Raise `SimulatorError` unless this path within the trial's directory will be a program."""
+        staged = self._staging.files
+        folder = next((each for each in staged if program.startswith(f"{each}/")), None)
+        path = staged.get(program, staged[folder] / program[len(folder) + 1 :] if folder else None)
+        if path is None or not path.is_file():
+            raise SimulatorError(
+                f"simulator.command[0]: {program} is not in the trial's directory, where it is looked for; "
+                f"add it: files: [{program}]"
+            )
+        if not os.access(path, os.X_OK):
+            raise SimulatorError(f"simulator.command[0]: {path} is not executable; chmod +x {path} makes it so")
 
     def _identity(self, revision: str) -> str:
         simulator = self._simulator
