@@ -48,6 +48,8 @@ class Child:
         context: of the thread that submitted it: the task run that its flow runs belong to.
         future: of its outcomes.
         outcomes: those that there are, by trial and replicate.
+        early: those that its flow run has left so far, the same way.
+        answered: whether the outcomes were handed over, while the flow run has yet to end.
         key: under which it is written down; empty when it is not.
         run: the flow run; None before there is one.
         memory: that the flow run's pod has.
@@ -66,6 +68,8 @@ class Child:
     context: Context
     future: "Future[list[Outcome]]" = field(default_factory=Future)
     outcomes: dict[tuple[int, int], Outcome] = field(default_factory=dict)
+    early: dict[tuple[int, int], Outcome] = field(default_factory=dict)
+    answered: bool = False
     key: str = ""
     run: UUID | None = None
     memory: str | None = None

@@ -203,20 +203,26 @@ class WorkPool:
         now = time.monotonic()
         with self._changed:
             children = list(self._children)
-        for child in children:
-            if child.run is None and not self._ending and child.due <= now:
-                self._start(child)
+        room = self.workers - sum(child.run is not None for child in children)
+        due = [child for child in children if child.run is None and not self._ending and child.due <= now]
+        for child in due[: max(room, 0)]:
+            self._start(child)
         runs = read_runs(client, [child.run for child in children if child.run is not None])
+        running = {key for key, run in runs.items() if run.state is not None and run.state.is_running()}
         if self._ending:
             self._stop(client, children, runs)
-        self._startup.begin_round(busy=any(run.state and run.state.is_running() for run in runs.values()))
+        else:
+            self._collect([child for child in children if child.run in running and not child.answered])
+        self._startup.begin_round(busy=bool(running))
         for child in children:
             if child.run is None or (run := runs.get(child.run)) is None or run.state is None:
                 continue
             if run.state.is_final():
                 self._ended(client, child, run, run.state)
             elif not self._ending and not run.state.is_running():
-                if run.run_count > child.taken and not run.state.is_cancelling():
+                if child.answered:
+                    self._discard(client, child)
+                elif run.run_count > child.taken and not run.state.is_cancelling():
                     self._taken_away(client, child, run)
                 else:
                     self._startup.look(client, child, run)
@@ -235,7 +241,26 @@ class WorkPool:
             cancel_run(client, run.id, force=True)
             self._ended(client, child, run, Crashed(message="its pod was taken away"))
 
+    def _discard(self, client: SyncPrefectClient, child: Child) -> None:
+        """A pod was taken away that had nothing more to do: it is not to begin anew."""
+        if child.run is not None:
+            self._cluster.remove(child.run)
+            cancel_run(client, child.run, force=True)
+        self._resolve(child)
+
     # When it has ended
+
+    def _collect(self, children: Sequence[Child]) -> None:
+        """Hand over the batches whose outcomes are all there: their flow runs end by themselves, seconds later."""
+        wanted = {child: [run for run in child.wanted if _key(run) not in child.early] for child in children}
+        found = find_outcomes(self._storage, [run for runs in wanted.values() for run in runs])
+        for child, runs in wanted.items():
+            child.early |= {_key(run): found[_key(run)] for run in runs if _key(run) in found}
+            if all(_key(run) in child.early for run in child.wanted):
+                child.outcomes |= child.early
+                if any(outcome.reason is Reason.MEMORY for outcome in child.early.values()):
+                    self._memory.grow(child.memory)
+                self._hand_over(child)
 
     def _ended(self, client: SyncPrefectClient, child: Child, run: FlowRun, state: State[Any]) -> None:
         found = find_outcomes(self._storage, child.wanted)
@@ -294,7 +319,12 @@ class WorkPool:
                 return
             self._children.remove(child)
         self._launcher.forget(child)
-        keys = [(run.trial, run.replicate) for run in child.runs]
+        if not child.answered:
+            self._hand_over(child)
+
+    def _hand_over(self, child: Child) -> None:
+        child.answered = True
+        keys = [_key(run) for run in child.runs]
         child.future.set_result([child.outcomes[key] for key in keys if key in child.outcomes])
 
     # Ending
@@ -305,6 +335,8 @@ class WorkPool:
         for child in children:
             if child.run is None:
                 self._resolve(child)
+            elif child.answered and not late:
+                continue  # it is ending
             elif (overdue and self._cluster.remove(child.run)) or late:
                 cancel_run(client, child.run, force=True)
                 child.outcomes |= find_outcomes(self._storage, child.wanted)
@@ -326,3 +358,7 @@ class WorkPool:
                 child.future.set_exception(self._error)
             child.future = Future()
         self.cancel(0.0)
+
+
+def _key(run: Run) -> tuple[int, int]:
+    return run.trial, run.replicate

@@ -12,7 +12,15 @@ from typing import Any
 from prefect_simopt.cache import Cache
 from prefect_simopt.compute import Compute, Listener, Place
 from prefect_simopt.compute_config import LocalComputeConfig
-from prefect_simopt.errors import CorruptionError, LeaseError, NoStudyError, Problem, SimoptError, SpecError
+from prefect_simopt.errors import (
+    CorruptionError,
+    LeaseError,
+    NoStudyError,
+    Problem,
+    SimoptError,
+    SimulatorError,
+    SpecError,
+)
 from prefect_simopt.evaluation import StopRequest
 from prefect_simopt.hierarchy import study_attributes
 from prefect_simopt.loop import Ending, Observer, Search
@@ -96,7 +104,12 @@ class Session:
             flush or self.record.flush,
             Cache(self.spec, self.location, self.info.identity, capacity=self.record.capacity),
         )
-        self.ending = search.run()
+        try:
+            self.ending = search.run()
+        except SimulatorError:  # a stop of everything hits simulators that are still loading, too
+            if not self.stop.requested:
+                raise
+            self.ending = Ending.INTERRUPTED
         return self.ending
 
 

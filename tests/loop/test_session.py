@@ -2,12 +2,14 @@
 
 import threading
 import time
+from concurrent.futures import Future
 
 import pytest
 
 from prefect_simopt.api import load_study, run_untracked
 from prefect_simopt.errors import LeaseError, SimulatorError, StudyConflictError
 from prefect_simopt.lease import Lease, is_held
+from prefect_simopt.loop import Ending
 from prefect_simopt.session import StudyFinished, open_session, study_location
 from prefect_simopt.specfile import make_spec
 
@@ -125,3 +127,31 @@ def test_a_study_that_ends_while_another_waits_is_not_run_again(make):
     thread.join()
     assert waited == [8]
     assert make.starts() == 1
+
+
+class Dying:
+    """A compute whose simulators are hit by the signal that stops the search, while they load."""
+
+    workers, batch_seconds, fill_batches = 1, 1.0, False
+
+    def __init__(self, session, stops):
+        self.session, self.stops = session, stops
+
+    def submit(self, runs):
+        if self.stops:
+            self.session.stop.set()
+        future = Future()
+        future.set_exception(SimulatorError("killed by SIGTERM"))
+        return future
+
+    def cancel(self, grace):
+        pass
+
+
+def test_simulators_that_die_of_what_stops_the_search_are_no_fault_of_theirs(make):
+    with open_session(make(), signals=False) as session:
+        assert session.search(Dying(session, stops=True)) is Ending.INTERRUPTED
+    assert load_study(study_location(make()).url).state == "interrupted"
+    with open_session(make(), signals=False) as session, pytest.raises(SimulatorError):
+        session.search(Dying(session, stops=False))
+    assert run_untracked(make()) is Ending.BUDGET
