@@ -219,9 +219,10 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from prefect_simopt.session import local_compute, pick_optimizer
+    from prefect_simopt.session import check_relations, local_compute, pick_optimizer
 
     spec = _load(arguments)
+    check_relations(spec)
     if spec.simulator.type == "container":
         from prefect_simopt.simulators.container import check_container
 

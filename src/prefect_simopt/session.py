@@ -25,7 +25,7 @@ from prefect_simopt.evaluation import StopRequest
 from prefect_simopt.hierarchy import study_attributes
 from prefect_simopt.loop import Ending, Observer, Search
 from prefect_simopt.optimizers.auto import choose
-from prefect_simopt.optimizers.make import make_config
+from prefect_simopt.optimizers.make import make_config, make_optimizer
 from prefect_simopt.record import Record
 from prefect_simopt.requests import pending
 from prefect_simopt.signals import stop_on_signals
@@ -40,6 +40,7 @@ __all__ = [
     "Session",
     "StudyFinished",
     "carried_function",
+    "check_relations",
     "local_compute",
     "open_session",
     "pick_optimizer",
@@ -49,6 +50,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger("prefect_simopt")
+
+_BRING_POINTS = ("points", "generator")  # these have points of their own, however rare they are
 
 carried_function: ContextVar[Callable[..., Any] | None] = ContextVar("carried_function", default=None)
 """A simulator without an importable name, on its way to `open_session` through code that only carries specs."""
@@ -148,6 +151,16 @@ def _here(spec: StudySpec, function: Callable[..., Any] | None, listener: Listen
         way_out = "leave out --untracked, or run the study on this machine: --set compute='{type: local}'"
         raise SpecError([Problem("compute.type", f"a work pool is reached through Prefect; {way_out}", "work_pool")])
     return local_compute(spec, function=function, listener=listener)
+
+
+def check_relations(spec: StudySpec) -> None:
+    """See that relations leave something to search, as far as any optimizer could tell.
+
+    Raises:
+        SpecError: no point was found that satisfies them.
+    """
+    if spec.relations and spec.optimizer.type not in _BRING_POINTS:
+        make_optimizer("random", spec.make_space(), seed=0).ask(1)
 
 
 def pick_optimizer(spec: StudySpec, earlier: Mapping[str, Any] | None = None) -> tuple[Any, str]:
@@ -257,7 +270,7 @@ def open_session(
 
     Raises:
         StudyFinished: there is nothing left to do; nothing was started or written.
-        SpecError: the spec names a place that cannot be reached from here.
+        SpecError: the spec names a place that cannot be reached from here, or its relations leave nothing.
         SimulatorError: the simulator cannot be started; nothing was written.
         StudyConflictError: the store holds another study of this name.
         LeaseError: another process is writing this study; nothing was started.
@@ -272,6 +285,8 @@ def open_session(
             stack.callback(
                 lambda: record.close(session.ending.name.lower() if session and session.ending else "interrupted")
             )
+            if not record.earlier:
+                check_relations(spec)
             compute = place or _here(spec, function or carried_function.get(), listener)
             stack.callback(compute.close)
             info = compute.start()

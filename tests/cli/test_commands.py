@@ -68,6 +68,14 @@ def test_validate_says_that_a_study_is_valid(simopt, folder):
     assert not (folder / "studies").exists()
 
 
+def test_relations_that_leave_nothing_leave_no_study(simopt, folder):
+    for command in (["validate"], ["run", "--untracked"]):
+        answer = simopt(*command, "study.yaml", "--set", "relations=['x > 7']")
+        assert (answer.code, answer.out) == (2, "")
+        assert "no point of the space was found that satisfies 'x > 7'" in answer.err
+    assert not (folder / "studies" / "bowl" / "zarr.json").exists()
+
+
 def test_init_writes_a_study_that_finds_the_known_optimum(simopt, folder):
     written = simopt("init", "new/tube")
     assert written.code == 0
