@@ -1,5 +1,6 @@
 """Studies in Python: a function and its best point are five lines apart."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,8 @@ from prefect_simopt.storage import StudyLocation
 from prefect_simopt.study import Study, open_study
 
 __all__ = ["check_answer", "load_study", "optimize", "resolved", "run_untracked"]
+
+_log = logging.getLogger("prefect_simopt")
 
 
 def optimize(
@@ -128,6 +131,7 @@ def run_untracked(
         with open_session(spec, options=options, function=function, listener=listener, wait=wait) as session:
             ending = session.search(observers=observers)
     except StudyFinished as finished:
+        _log.warning("%s", finished)  # who has changed the simulator would take the old answer for the new one
         check_answer(finished.study)
         return Ending[finished.study.ending.upper()]
     if ending is Ending.INTERRUPTED:

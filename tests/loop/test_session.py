@@ -93,12 +93,13 @@ def test_a_study_whose_simulator_no_longer_starts_stays_and_is_free(make, tmp_pa
     assert load_study(study_location(make()).url).counts["complete"] == 12
 
 
-def test_a_finished_study_is_left_as_it_is(make, tmp_path):
+def test_a_finished_study_is_left_as_it_is_and_says_so(make, tmp_path, caplog):
     ending = run_untracked(make())
     before = ledger(make())
     (tmp_path / "simulator.py").unlink()
     assert run_untracked(make()) is ending
     assert ledger(make()) == before
+    assert "is finished (budget); another name asks again" in caplog.text
 
 
 def test_a_study_that_is_given_back_in_time_is_waited_for(make, caplog):
