@@ -49,6 +49,7 @@ class Guidance(BaseModel):
     )
     bounds: list[Bounds] = Field(default_factory=list, description="Bounds to search within from now on.")
     trials: int | None = Field(default=None, description="Trials that the budget is to have in all.")
+    cost: float | None = Field(default=None, description="What all trials may cost, at the highest fidelity each 1.")
     wall_time: float | None = Field(default=None, description="Seconds that the budget is to have in all.")
     agent: str = Field(default="", description="Who asks, for the record.")
 
@@ -60,8 +61,9 @@ class Guidance(BaseModel):
             wishes.append(("narrow", {"bounds": {each.name: [each.low, each.high] for each in self.bounds}}))
         if self.points:
             wishes.append(("suggest", {"points": self.points}))
-        if self.trials is not None or self.wall_time is not None:
-            wishes.append(("extend", {"trials": self.trials, "wall_time": self.wall_time}))
+        limits = {"trials": self.trials, "cost": self.cost, "wall_time": self.wall_time}
+        if any(limit is not None for limit in limits.values()):
+            wishes.append(("extend", limits))
         return [*wishes, ("resume", {})]
 
 

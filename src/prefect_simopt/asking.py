@@ -36,7 +36,7 @@ def print_request(arguments: argparse.Namespace) -> None:
     elif kind == "narrow":
         content["bounds"] = _bounds(arguments.param, StudySpec.model_validate(study.spec))
     elif kind == "extend":
-        content |= {name: getattr(arguments, name) for name in ("trials", "wall_time")}
+        content |= {name: getattr(arguments, name) for name in ("trials", "cost", "wall_time")}
     (answer,) = ask_study(study, [(kind, content)])
     print(orjson.dumps(answer).decode() if arguments.json else f"{study.name}: {answer['message']}")
 
@@ -96,8 +96,10 @@ def ask_study(
 def _when(study: Study, steering: Steering, spec: StudySpec, *, running: bool, paused: bool) -> str:
     if running:
         return "the paused search takes it up now" if paused else "the search takes it up when its generation has ended"
-    used_up = study.counts["total"] >= steering.budget(spec.budget).trials
-    hint = f"; its budget is used up: `simopt extend {study.url} --trials N` makes room" if used_up else ""
+    budget, before = steering.budget(spec.budget), Steering.of(study.attributes).budget(spec.budget)
+    used_up = study.counts["total"] >= budget.trials or (study.ending == "budget" and budget == before)
+    option = "--trials N" if budget.cost is None else "--cost C"
+    hint = f"; its budget is used up: `simopt extend {study.url} {option}` makes room" if used_up else ""
     return f"it is taken up when the study is run again{hint}"
 
 

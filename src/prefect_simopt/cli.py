@@ -182,6 +182,7 @@ def _add_requests(command: Callable[..., argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     extend = request("extend", "give a study a larger budget")
     extend.add_argument("--trials", type=int, metavar="N", help="trials in all")
+    extend.add_argument("--cost", type=float, metavar="C", help="cost in all, in trials at the highest fidelity")
     extend.add_argument("--wall-time", type=float, metavar="SECONDS", help="wall time in all")
     request("pause", "let a study ask for nothing more, until it is resumed")
     request("resume", "let a paused study go on")

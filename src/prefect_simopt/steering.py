@@ -33,8 +33,8 @@ class Request:
 
     Attributes:
         kind: what is asked for.
-        content: of `suggest` the `points`, of `narrow` the `bounds`, as name: [low, high], of `extend` the `trials` and
-            the `wall_time` that the budget is to have in all; else empty.
+        content: of `suggest` the `points`, of `narrow` the `bounds`, as name: [low, high], of `extend` the `trials`,
+            the `cost` and the `wall_time` that the budget is to have in all; else empty.
         agent: who asks, as user@host.
         at: when, as text.
         token: what tells it from all others.
@@ -56,8 +56,8 @@ class Request:
             bounds = [f"{name} to {_range(*each)}" for name, each in self.content["bounds"].items()]
             return f"{self.agent} narrows {', '.join(bounds)}"
         if self.kind == "extend":
-            units = {"trials": "trials", "wall_time": "s of wall time"}
-            parts = [f"{self.content[name]} {unit}" for name, unit in units.items() if name in self.content]
+            words = {"trials": "{} trials", "cost": "a cost of {:g}", "wall_time": "{} s of wall time"}
+            parts = [text.format(self.content[name]) for name, text in words.items() if name in self.content]
             return f"{self.agent} extends the budget to {' and '.join(parts)}"
         return f"{self.agent} {'pauses' if self.kind == 'pause' else 'resumes'} the study"
 
@@ -86,6 +86,7 @@ class Steering:
     Attributes:
         trials: what the budget's was extended to; None where it was not.
         wall_time: likewise, in seconds.
+        cost: likewise, in trials at the highest fidelity.
         bounds: those that the search was narrowed to, by parameter: smallest and largest value.
         paused: who paused the search, and when; empty while it is not paused.
         requests: how many have been taken up.
@@ -93,6 +94,7 @@ class Steering:
 
     trials: int | None = None
     wall_time: float | None = None
+    cost: float | None = None
     bounds: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     paused: str = ""
     requests: int = 0
@@ -110,7 +112,8 @@ class Steering:
         """The budget with what it was extended by."""
         trials = max(budget.trials, self.trials or 0)
         wall_time = budget.wall_time and max(budget.wall_time, self.wall_time or 0.0)
-        return budget.model_copy(update={"trials": trials, "wall_time": wall_time})
+        cost = budget.cost and max(budget.cost, self.cost or 0.0)
+        return budget.model_copy(update={"trials": trials, "wall_time": wall_time, "cost": cost})
 
     def box(self, space: Space) -> Box | None:
         """What the search was narrowed to, in the unit cube; None where it was not."""
@@ -215,7 +218,7 @@ class Steering:
 
     def _extended(self, content: Mapping[str, Any], budget: Budget) -> dict[str, Any]:
         now, changes = self.budget(budget), dict[str, Any]()
-        for name in ("trials", "wall_time"):
+        for name in ("trials", "cost", "wall_time"):
             if (wanted := content.get(name)) is None:
                 continue
             if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 0 < wanted < math.inf:
@@ -227,7 +230,7 @@ class Steering:
                 raise SpecError([Problem(f"budget.{name}", f"is {known:g} now and may only grow", f"{wanted:g}")])
             changes[name] = wanted
         if not changes:
-            raise SpecError("there is nothing to extend; give --trials or --wall-time")
+            raise SpecError("there is nothing to extend; give --trials, --cost or --wall-time")
         try:
             Budget.model_validate({**budget.model_dump(), **changes})
         except ValidationError as error:

@@ -80,6 +80,15 @@ def test_requests_to_a_study_that_rests_are_done_when_it_is_run_again(ended, fol
     assert ended("verify", STORED).code == 0
 
 
+def test_a_cost_is_extended(simopt, folder):
+    words = ["run", "study.yaml", "--untracked", "--json", "--set", "budget={cost: 16}"]
+    assert simopt(*words).json["trials"]["total"] == 16
+    assert "--cost C` makes room" in simopt("suggest", STORED, "--param", "x=1", "y=1").out
+    assert "is 16 now and may only grow" in simopt("extend", STORED, "--cost", "9").err
+    assert "a cost of 32" in simopt("extend", STORED, "--cost", "32").out
+    assert simopt(*words).json["trials"]["total"] == 32
+
+
 def told(folder):
     path = folder / STORED / "ledger/000000.jsonl"
     return path.read_bytes().count(b'"activity":"trial"') if path.exists() else 0

@@ -13,13 +13,14 @@ from prefect_simopt.study import open_study
 
 PLANE = Space([Float("x", 0, 1), Float("y", 0, 1)])
 MIXED = Space([Float("x", 0, 1), Int("i", 0, 9)])
+BRANCHED = Space([Float("x", 0, 1), Float("y", 0, 1, when={"c": "a"}), Categorical("c", ["a", "b"])])
 SMALL = Space([Int("i", 0, 9), Categorical("c", ["a", "b"])])
 
 
 @pytest.mark.parametrize(("space", "facts", "expected"), [
     (PLANE, {"trials": 99}, "pso"), (PLANE, {"trials": 100}, "cma"), (PLANE, {"objectives": 2}, "nsga2"),
-    (MIXED, {"trials": 500}, "pso"), (SMALL, {"trials": 20}, "grid"), (SMALL, {"trials": 19}, "pso"),
-    (SMALL, {"trials": 20, "objectives": 3}, "nsga2"),
+    (MIXED, {"trials": 500}, "pso"), (BRANCHED, {"trials": 500}, "pso"), (SMALL, {"trials": 20}, "grid"),
+    (SMALL, {"trials": 19}, "pso"), (SMALL, {"trials": 20, "objectives": 3}, "nsga2"),
 ])  # fmt: skip
 def test_the_pick_follows_space_budget_and_objectives(space: Space, facts: dict[str, int], expected: str) -> None:
     config, reason = choose(AutoConfig(), space, **facts)

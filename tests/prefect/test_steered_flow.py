@@ -41,7 +41,7 @@ def test_a_review_pauses_the_run_and_the_form_steers_it(client, house, study):
     assert 20 <= told < 60
     keys = state.state_details.run_input_keyset
     form = httpx.get(f"{house}/flow_runs/{run.id}/input/{keys['schema']}").json()
-    assert set(form["properties"]) == {"points", "bounds", "trials", "wall_time", "agent"}
+    assert set(form["properties"]) == {"points", "bounds", "trials", "cost", "wall_time", "agent"}
     assert "flow run reviewed" in client.read_flow_run_input(run.id, keys["description"])
 
     # What cannot be done is told, and the run is paused again.

@@ -36,7 +36,7 @@ def choose(
     Returns:
         Its configuration, and the reason as a sentence for people.
     """
-    d, discrete = space.dimensions, int((space.levels > 0).sum())
+    d, uneven = space.dimensions, sum(parameter.levels > 0 or bool(parameter.when) for parameter in space.parameters)
     generation = config.population or (parallel if parallel > _GENERATION else None)
     common: dict[str, Any] = {"mode": config.mode, "population": generation}
     each = f"{trials} trials for {d} parameter{'s' if d > 1 else ''}"
@@ -44,8 +44,9 @@ def choose(
         return NSGA2Config(**common), f"nsga2, since there are {objectives} objectives"
     if space.size <= trials:
         return GridConfig(), f"grid, since {trials} trials are enough for all {space.size:.0f} points of the space"
-    if 2 * discrete >= d:
-        reason = f"pso, since {discrete} of {d} parameters are integers, steps or categories"
+    if 2 * uneven >= d:
+        kinds = "integers, steps or categories" + (", or conditional" if space.conditions else "")
+        reason = f"pso, since {uneven} of {d} parameters are {kinds}"
         return PSOConfig(**common, model=config.model), reason
     if trials < _MANY * d:
         return PSOConfig(**common, model=config.model), f"pso, since {each} are few (below {_MANY} for each)"
