@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect_simopt.errors import SpecError, StudyFailedError, StudyInterrupted
 from prefect_simopt.loop import Ending, Observer
+from prefect_simopt.naming import under_free_name
 from prefect_simopt.session import StudyFinished, carried_function, open_session, study_location
 from prefect_simopt.spec import StudySpec
 from prefect_simopt.specfile import make_spec
@@ -29,6 +30,7 @@ def optimize(
     optimizer: str | Mapping[str, Any] | Any = "auto",
     trials: int = 100,
     store: str | Mapping[str, Any] = "studies",
+    new: bool = False,
     tracked: bool | None = None,
     **spec: Any,
 ) -> Study:
@@ -43,6 +45,7 @@ def optimize(
         optimizer: an optimizer's name, or the spec's `optimizer` mapping; `auto` picks one and logs which.
         trials: how many trials to run.
         store: folder, s3:// URL, or the spec's `store` mapping.
+        new: ask anew, under the next free name, instead of going on with the study of this name.
         tracked: whether to run as a Prefect flow; left out: when PREFECT_API_URL is set, or inside a flow run.
         spec: further keys of the study spec: constraints, relations, budget, compute, seed and so on.
 
@@ -75,7 +78,9 @@ def optimize(
     }
     if objectives is not None:
         document["objectives"] = list(objectives)
-    checked = make_spec(document, directory=Path.cwd())
+    checked, options = resolved(make_spec(document, directory=Path.cwd()))
+    if new:
+        checked = under_free_name(checked, options)
     if tracked if tracked is not None else _inside_prefect():
         from prefect_simopt.flows.optimize import optimize as flow
 
@@ -84,9 +89,7 @@ def optimize(
             flow(study=checked)
         finally:
             carried_function.reset(token)
-        checked, options = resolved(checked)
     else:
-        checked, options = resolved(checked)
         run_untracked(checked, options=options, function=function)
     return open_study(study_location(checked).url, options)
 

@@ -199,7 +199,9 @@ class StudyFinished(SimoptError):  # noqa: N818 - it is the answer, no error
     """
 
     def __init__(self, study: Study) -> None:
-        super().__init__(f"{study.url} is finished ({study.ending.replace('_', ' ')}); another name asks again")
+        super().__init__(
+            f"{study.url} is finished ({study.ending.replace('_', ' ')}); another name, or `new`, asks again"
+        )
         self.study = study
 
 

@@ -6,11 +6,12 @@ from concurrent.futures import Future
 
 import pytest
 
-from prefect_simopt.api import load_study, run_untracked
+from prefect_simopt.api import load_study, optimize, run_untracked
 from prefect_simopt.errors import LeaseError, SimulatorError, StudyConflictError
 from prefect_simopt.lease import Lease, is_held
 from prefect_simopt.loop import Ending
 from prefect_simopt.session import StudyFinished, open_session, study_location
+from prefect_simopt.space import Float
 from prefect_simopt.specfile import make_spec
 
 SIMULATOR = """
@@ -128,6 +129,17 @@ def test_a_study_that_ends_while_another_waits_is_not_run_again(make):
     thread.join()
     assert waited == [8]
     assert make.starts() == 1
+
+
+def double(x):
+    return 2 * x
+
+
+def test_in_python_a_finished_study_is_kept_or_asked_anew(tmp_path, caplog):
+    asked = {"space": [Float("x", 0, 1)], "trials": 4, "store": str(tmp_path), "tracked": False}
+    names = [optimize(double, **asked, **more).name for more in ({}, {}, {"new": True}, {"new": True})]
+    assert names == ["double", "double", "double-2", "double-3"]
+    assert "`new`, asks again" in caplog.text
 
 
 class Dying:
