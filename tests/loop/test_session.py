@@ -100,7 +100,7 @@ def test_a_finished_study_is_left_as_it_is_and_says_so(make, tmp_path, caplog):
     (tmp_path / "simulator.py").unlink()
     assert run_untracked(make()) is ending
     assert ledger(make()) == before
-    assert "is finished (budget); another name asks again" in caplog.text
+    assert "is finished (budget); another name, or `new`, asks again" in caplog.text
 
 
 def test_a_study_that_is_given_back_in_time_is_waited_for(make, caplog):
