@@ -34,8 +34,8 @@ def refuse_conflict(storage: Storage, spec: StudySpec) -> dict[str, Any] | None:
     if changes:
         shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
         raise StudyConflictError(
-            f"{storage.url} holds a study that asks another question: {shown}. Give this one another name (`new` finds one), or undo "
-            "the change to go on with that one."
+            f"{storage.url} holds a study that asks another question: {shown}. Give this one another "
+            "name (`new` finds one), or undo the change to go on with that one."
         )
     return attributes
 
