@@ -26,7 +26,7 @@ test: $(READY)          ## everything that is not slow and needs no cluster
 test-slow: $(READY)     ## what takes minutes: real kills, a failing S3 server, 10,000 broken specs; CI runs it too
 	$(BIN)/python tests/run.py 'slow and not cluster' --timeout 1800 $(ARGS)
 
-test-cluster: $(READY)  ## on a real Kubernetes, which it starts: about half an hour; CLUSTER_SCRIPTS names its scripts
+test-cluster: $(READY)  ## on a real Kubernetes, which it starts: half an hour; CI runs the half that is not slow; CLUSTER_SCRIPTS names its scripts
 	tests/cluster/run $(BIN)/python -m pytest tests/cluster -m cluster $(ARGS)
 
 lint: $(READY)

@@ -26,6 +26,8 @@ for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         os.kill(pid, signal.SIGKILL)
 """
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_is_left(namespace, s3):

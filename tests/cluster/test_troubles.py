@@ -13,6 +13,8 @@ from prefect_simopt.errors import ComputeError, SimoptError
 from prefect_simopt.flows.optimize import optimize
 from prefect_simopt.specfile import make_spec
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_is_left(namespace, s3):
