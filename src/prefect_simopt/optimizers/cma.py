@@ -18,6 +18,7 @@ Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 _MODEL_GENERATIONS = 2  # between two real ones, while the model ranks well
+_VARIANTS = 4  # candidates for each point, at most: with more the distribution shrinks
 _DOUBLINGS = 4  # of the population, at most
 _TRUSTED = 0.7  # Kendall's tau from which on it does
 _THINNEST = 1e-3  # of a box that the distribution follows; in a thinner one points are folded
@@ -32,10 +33,14 @@ class CMA(Population):
     of the model and points that were moved to satisfy bounds and relations; N. Hansen, "A global surrogate assisted
     CMA-ES", GECCO (2019) 664-672, for the generations that are judged by the model alone.
 
+    Every point moves the distribution here, a wrong one too: where noise hides what is better, points of the model pull
+    it together before it has arrived. So the model must rank better than elsewhere to be used.
+
     Ordered values are rounded at random. A category is drawn from probabilities that follow the better half.
     """
 
     config_type: ClassVar[type[CMAConfig]] = CMAConfig
+    demand: ClassVar[float] = 0.6
     memory: ClassVar[tuple[str, ...]] = (
         *Population.memory, "_restarts", "_mean", "_sigma", "_covariance", "_path_c", "_path_sigma", "_updates",
         "_waiting_x", "_waiting_values", "_waiting_violations", "_best", "_idle", "_shares",
@@ -53,7 +58,7 @@ class CMA(Population):
         self._path_c, self._path_sigma = np.zeros(d), np.zeros(d)
         self._updates = 0
         self._waiting_x, self._waiting_values, self._waiting_violations = np.empty((0, d)), np.empty(0), np.empty(0)
-        self._best, self._idle = np.array([np.inf, np.inf]), 0
+        self._best, self._idle = np.full((2, 2), np.inf), 0
         lattice = self._placement.lattice
         levels = np.where(lattice.categorical, lattice.levels, 0)
         self._shares = np.where(np.arange(max(levels.max(), 1)) < levels[:, None], 1.0, 0.0)
@@ -92,7 +97,9 @@ class CMA(Population):
 
     def _move(self, slots: Ids, anchors: Array) -> Array:
         lattice, rng = self._placement.lattice, self._rng
-        x = reflect(self._draw(len(slots)))
+        variants = min(self._variants, _VARIANTS)
+        x = reflect(self._draw(len(slots) * variants))
+        x = x[self._screened(x, variants)]
         if not lattice.any_discrete:
             return x
         x = lattice.dither(x, rng)
@@ -117,11 +124,13 @@ class CMA(Population):
         return self._factored[1:]
 
     def _update(self, ids: Ids, x: Array, values: Array, violations: Array, modelled: Mask) -> None:
-        best = order(values, violations)[0]
-        if (violations[best], values[best]) < tuple(self._best[::-1]):
-            self._best, self._idle = np.array([values[best], violations[best]]), 0
-        else:
-            self._idle += len(ids)
+        self._idle += len(ids)
+        for i, which in enumerate((modelled, ~modelled)):  # or a find of the model's would outdate the distribution
+            if which.any():
+                best = order(values[which], violations[which])[0]
+                found = float(violations[which][best]), float(values[which][best])
+                if found < tuple(self._best[i]):
+                    self._best[i], self._idle = found, 0
         self._waiting_x = np.concatenate([self._waiting_x, x])
         self._waiting_values = np.append(self._waiting_values, values)
         self._waiting_violations = np.append(self._waiting_violations, violations)
@@ -132,7 +141,7 @@ class CMA(Population):
         self._evolve(self._waiting_x[ranked])
         self._waiting_x, self._waiting_values, self._waiting_violations = x[:0], values[:0], violations[:0]
         model = self._model
-        if model is None or model.tau < _TRUSTED or (quadratic := model.fit()) is None:
+        if model is None or not model.trusted or model.tau < _TRUSTED or (quadratic := model.fit()) is None:
             return
         sigma = self._sigma
         for _ in range(_MODEL_GENERATIONS):

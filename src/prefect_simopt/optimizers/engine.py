@@ -21,7 +21,7 @@ Array = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-_FORMAT = 2  # of the state; a state of another format is refused
+_FORMAT = 3  # of the state; a state of another format is refused
 
 
 class Engine(Optimizer):

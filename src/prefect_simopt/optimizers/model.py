@@ -23,7 +23,8 @@ _SHRINK = 0.8  # of the radius, when none does
 _SMALLEST, _LARGEST = 0.01, 3.0  # radius
 _MOST = 600  # coefficients of a full quadratic, 33 parameters; from there on it is a diagonal one
 _ENOUGH = 1.1  # trials for each coefficient
-_POOR, _REST = 0.0, 3  # Kendall's tau below which a model that fails to improve is off, for so many generations
+_TRUSTING = 0.3  # share of the last generation in the mean of Kendall's tau
+_PRIOR = 0.05, 0.2  # of that mean: tau times weight, and weight; a mean of 1/4
 _NEAR, _GOOD = 1.5, 3.0  # neighbours, and the trials that they are chosen from, for each coefficient
 _SAME = 1e-12  # distance at which two points are the same once they are a parameter's values
 _ROUND = 0.1  # share of the sphere in the metric
@@ -76,21 +77,22 @@ class QuadraticModel:
         lattice: the coordinates; those that are not discrete, and are there at the best trial, are modelled, with the
             others as they are at that trial.
         size: points of a generation.
+        demand: mean of Kendall's tau, of forecasts and what came back, below which the model is off.
 
     Attributes:
         memory: names of the attributes that make up the state.
     """
 
     memory: ClassVar[tuple[str, ...]] = (
-        "_x", "_values", "_violations", "_radius", "_quota", "_rest", "_forecasts", "_judged"
+        "_x", "_values", "_violations", "_radius", "_quota", "_forecasts", "_judged", "_trust"
     )  # fmt: skip
 
-    def __init__(self, lattice: Lattice, size: int) -> None:
+    def __init__(self, lattice: Lattice, size: int, demand: float) -> None:
         self._space, self._continuous = lattice.space, ~lattice.discrete
         self._n, self._d = len(self._continuous), int(self._continuous.sum())
         always = [not parameter.when for parameter in lattice.space.parameters]
         self._fewest = _coefficients(max(int((self._continuous & always).sum()), 1))[0]
-        self._size, self._base = size, max(1.0, size / 8)
+        self._size, self._base, self._demand = size, max(1.0, size / 8), demand
         diagonal, full = _coefficients(self._d)
         self._capacity = int(_GOOD * (full or diagonal)) + 2 * size
         self._fitted: tuple[bool, Quadratic | None] = (False, None)
@@ -100,9 +102,9 @@ class QuadraticModel:
         """Forget everything."""
         self._x, self._values, self._violations = np.empty((0, self._n)), np.empty(0), np.empty(0)
         self._radius, self._quota = 1.0, self._base
-        self._rest = 0  # trials for which the model is off
         self._forecasts = np.empty((0, 3))  # of pending points: id, place among the model's points or -1, value
         self._judged = np.empty((0, 2))  # forecast and value of the last ones told
+        self._trust = np.array(_PRIOR)  # decaying sums of tau and of its weight
         self._fitted = (False, None)
 
     def state(self) -> dict[str, Any]:
@@ -126,11 +128,19 @@ class QuadraticModel:
         self._fitted = (False, None)
 
     @property
+    def ready(self) -> bool:
+        """Whether there are enough trials for a regression."""
+        return self._d > 0 and len(self._x) >= _ENOUGH * self._fewest
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it has ranked well lately: noise and ruggedness switch the model off, and it goes on forecasting."""
+        return self.ready and bool(self._trust[0] >= self._demand * self._trust[1])
+
+    @property
     def wanted(self) -> int:
         """Points that the model would like to have in the next generation."""
-        if self._d == 0 or self._rest > 0 or len(self._x) < _ENOUGH * self._fewest:
-            return 0
-        return int(self._quota)
+        return int(self._quota) if self.trusted else 0
 
     @property
     def tau(self) -> float:
@@ -170,6 +180,9 @@ class QuadraticModel:
             ok = np.isfinite(values[rows]) & (violations[rows] == 0.0)
             judged = np.column_stack([told[ok, 2], values[rows[ok]]])
             self._judged = np.concatenate([self._judged, judged])[-self._size :]
+            if len(self._judged) >= self._size // 2:
+                rate = _TRUSTING * len(judged) / self._size
+                self._trust = (1.0 - rate) * self._trust + rate * np.array([self.tau, 1.0])
         mine: Mask = places >= 0
         if mine.any() and len(self._values):
             self._adapt(places, values, violations)
@@ -187,11 +200,9 @@ class QuadraticModel:
         else:
             self._radius *= _SHRINK
             self._quota = max(self._quota - 0.25, self._base)
-            self._rest = _REST * self._size if self.tau < _POOR else 0
         self._radius = min(max(self._radius, _SMALLEST), _LARGEST)
 
     def _keep(self, x: Array, values: Array, violations: Array) -> None:
-        self._rest = max(self._rest - len(x), 0)
         self._x = np.concatenate([self._x, x])
         self._values, self._violations = np.append(self._values, values), np.append(self._violations, violations)
         self._fitted = (False, None)

@@ -36,16 +36,21 @@ class NSGA2(Breeding):
 
     config_type: ClassVar[type[NSGA2Config]] = NSGA2Config
     several_objectives: ClassVar[bool] = True
-    memory: ClassVar[tuple[str, ...]] = (*Breeding.memory, "_front", "_crowding")
+    memory: ClassVar[tuple[str, ...]] = (*Breeding.memory, "_x", "_values", "_violations", "_front", "_crowding")
 
     def _reset(self) -> None:
-        super()._reset()
-        self._values = np.empty((0, self.objectives))
+        self._x = np.empty((0, self.space.dimensions))
+        self._values, self._violations = np.empty((0, self.objectives)), np.empty(0)
         self._front, self._crowding = np.empty(0, dtype=np.int64), np.empty(0)
 
-    def _keep(self, stays: Mask) -> None:
-        super()._keep(stays)
+    def _leave(self) -> Mask:
+        stays = self._placement.inside(self._x)
+        self._x, self._values, self._violations = self._x[stays], self._values[stays], self._violations[stays]
         self._front, self._crowding = self._front[stays], self._crowding[stays]
+        return np.arange(self.size) < self.size - len(self._x)
+
+    def _anchors(self, slots: Ids) -> Array:
+        return self._x[self._tournament(len(slots))]
 
     def _move(self, slots: Ids, anchors: Array) -> Array:
         config, lattice, rng = self.config, self._placement.lattice, self._rng
@@ -54,7 +59,8 @@ class NSGA2(Breeding):
         near, far = (crossed(*parents, u, config.crossover_eta) for parents in ((anchors, mates), (mates, anchors)))
         pairs = rng.random((n, 1)) < config.crossover
         child = np.where((swap < 0.5) & pairs, np.where(swap < 0.25, near, far), anchors)
-        moved = np.where(swap < 0.5, anchors + self._differences(n), anchors)  # (1)
+        difference, f = self._differences(n)
+        moved = np.where(swap < 0.5, anchors + f * difference, anchors)  # (1)
         child = np.where(rng.random((n, 1)) < config.differential, moved, child)
         if lattice.any_ordered:
             child = lattice.dither(child, rng)

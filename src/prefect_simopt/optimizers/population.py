@@ -20,6 +20,7 @@ Mask = npt.NDArray[np.bool_]
 
 _SMALLEST = 8  # members, where the size is left to us and compute runs less at once
 _PATIENCE, _PATIENCE_EACH = 20, 2  # idle generations before a new start: so many, and for each parameter
+_VARIANTS = 8  # candidates for each point, while the model ranks well
 _SAME = 1e-10  # spread of a population that has converged
 
 
@@ -31,19 +32,23 @@ class Population(Engine):
     on from where it was, so that any number of points may be asked at any time (steady state).
 
     In each generation a few members, others each time, leave their turn to the model, and some to points that people
-    suggest. A search that has converged starts again. Members outside of what it is narrowed to do so by themselves.
+    suggest. While the model ranks well, members draw several candidates for each point and it picks one. A search that
+    has converged starts again. Members outside of what it is narrowed to do so by themselves.
 
     Attributes:
         size: number of members N.
+        demand: how well the model must rank to be used, as a mean of Kendall's tau. Where a member only ever leaves for
+            something better, a wrong point costs no more than its trial.
     """
 
+    demand: ClassVar[float] = 0.2
     memory: ClassVar[tuple[str, ...]] = ("_start", "_fresh", "_succeeded", "_since")
 
     def __init__(self, config: Any, space: Space, seed: int = 7, objectives: int = 1, batch: int = 16) -> None:
         super().__init__(config, space, seed, objectives, config.population or batch)
         self.size = config.population or max(batch, _SMALLEST)
         modelled = objectives == 1 and getattr(config, "model", False)
-        self._model = QuadraticModel(self._placement.lattice, self.size) if modelled else None
+        self._model = QuadraticModel(self._placement.lattice, self.size, self.demand) if modelled else None
         self._start_again()
 
     def _start_again(self) -> None:
@@ -112,9 +117,25 @@ class Population(Engine):
             self._put(x, moving, self._placement.place(len(turn), lambda k: self._move(turn[k], anchors[k]), anchors))
         whole = ~np.isnan(x[:, 0])
         x = np.asarray(x[whole])
-        if model is not None and (places >= 0).any():
+        if model is not None and model.ready:
             model.forecast(self._next + np.arange(len(x)), x, places[whole])
         return x
+
+    @property
+    def _variants(self) -> int:
+        """Candidates that a member draws for each point, of which `_screened` picks one."""
+        return _VARIANTS if self._model is not None and self._model.trusted else 1
+
+    def _screened(self, candidates: Array, variants: int) -> Ids:
+        """Rows of the candidates of which the model expects most, one of each `variants` that follow one another.
+
+        Pre-selection: M. Emmerich et al., PPSN VII (2002) 361-370; the shapes are (n variants, d) and (n,).
+        """
+        first = np.arange(0, len(candidates), variants)
+        quadratic = self._model.fit() if self._model is not None and variants > 1 else None
+        if quadratic is None:
+            return first
+        return np.asarray(first + quadratic.predict(candidates).reshape(-1, variants).argmin(axis=1))
 
     def _put(self, x: Array, where: Mask, points: Array) -> None:
         x[np.flatnonzero(where)[: len(points)]] = points

@@ -63,6 +63,8 @@ class SA(Population):
 
     def _move(self, slots: Ids, anchors: Array) -> Array:
         lattice, rng = self._placement.lattice, self._rng
+        variants = self._variants
+        slots, anchors = np.repeat(slots, variants), np.repeat(anchors, variants, axis=0)
         n, d = anchors.shape
         a = (slots + rng.integers(1, self.size, size=n)) % self.size
         b = (slots + rng.integers(1, self.size, size=n)) % self.size
@@ -74,9 +76,9 @@ class SA(Population):
         heavy = anchors + np.where(where, self.config.step * np.tan(np.pi * (rng.random((n, d)) - 0.5)), 0.0)
         y = np.where(jump, heavy, y)
         y = np.where(lattice.categorical, anchors, reflect(y))
-        if not lattice.any_discrete:
-            return y
-        return lattice.jump(lattice.dither(y, rng), rng.random(y.shape) < 0.5 / y.shape[1], rng)
+        if lattice.any_discrete:
+            y = lattice.jump(lattice.dither(y, rng), rng.random(y.shape) < 0.5 / y.shape[1], rng)
+        return np.asarray(y[self._screened(y, variants)])
 
     def _temperature(self) -> float:
         known = np.sort(self._values[(self._violations == 0.0) & np.isfinite(self._values)])
