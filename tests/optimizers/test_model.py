@@ -22,7 +22,7 @@ def bowl(x: np.ndarray) -> np.ndarray:
 
 def taught(space: Space, n: int, *, violations: np.ndarray | None = None, noise: float = 0.0) -> QuadraticModel:
     rng = np.random.default_rng(3)
-    model = QuadraticModel(Lattice(space), 16)
+    model = QuadraticModel(Lattice(space), 16, 0.2)
     x = space.snap(rng.random((n, space.dimensions)))
     values = bowl(x) * (1 + noise * rng.standard_normal(n))
     for part in np.array_split(np.arange(n), n // 16):
@@ -48,7 +48,7 @@ def test_noise_moves_it_little() -> None:
 
 
 def test_too_few_trials_give_no_model() -> None:
-    model = QuadraticModel(Lattice(CUBE), 16)
+    model = QuadraticModel(Lattice(CUBE), 16, 0.2)
     x = np.random.default_rng(0).random((9, 4))
     model.learn(np.arange(9), x, bowl(x), np.zeros(9))
     assert model.wanted == 0
@@ -65,7 +65,7 @@ def test_discrete_coordinates_stay_those_of_the_best_trial() -> None:
 
 
 def test_nothing_but_discrete_coordinates_is_no_place_for_a_model() -> None:
-    model = QuadraticModel(Lattice(Space([Int("i", 0, 9)])), 16)
+    model = QuadraticModel(Lattice(Space([Int("i", 0, 9)])), 16, 0.2)
     model.learn(np.arange(4), np.full((4, 1), 0.55), np.arange(4.0), np.zeros(4))
     assert model.wanted == 0
 
@@ -81,7 +81,7 @@ def test_infeasible_and_failed_trials_are_left_out() -> None:
 
 @pytest.mark.parametrize("values", [np.zeros(64), np.full(64, np.inf), np.linspace(-1, 1, 64) * 1.7e308])
 def test_values_that_say_nothing_give_no_points_and_no_warning(values: np.ndarray) -> None:
-    model = QuadraticModel(Lattice(CUBE), 16)
+    model = QuadraticModel(Lattice(CUBE), 16, 0.2)
     model.learn(np.arange(64), np.random.default_rng(0).random((64, 4)), values, np.zeros(64))
     assert len(suggest(model, 2)) in (0, 2)
 

@@ -25,6 +25,7 @@ _MOST = 600  # coefficients of a full quadratic, 33 parameters; from there on it
 _ENOUGH = 1.1  # trials for each coefficient
 _TRUSTING = 0.3  # share of the last generation in the mean of Kendall's tau
 _PRIOR = 0.05, 0.2  # of that mean: tau times weight, and weight; a mean of 1/4
+_LOOK = 10.0  # weight of a tau of 1 where people have shown the way: half a dozen generations
 _NEAR, _GOOD = 1.5, 3.0  # neighbours, and the trials that they are chosen from, for each coefficient
 _SAME = 1e-12  # distance at which two points are the same once they are a parameter's values
 _ROUND = 0.1  # share of the sphere in the metric
@@ -149,6 +150,10 @@ class QuadraticModel:
             return 0.0
         a, b = (np.sign(column[:, None] - column[None, :]) for column in self._judged.T)
         return float((a * b).sum() / max(np.sqrt((a**2).sum() * (b**2).sum()), 1.0))
+
+    def look(self) -> None:
+        """Be on for some generations, whatever was forecast: people have shown where to look."""
+        self._trust = np.full(2, _LOOK)
 
     def suggest(self, n: int, rng: np.random.Generator) -> Array:
         """Up to `n` minimizers that have not been tried, shape (m, d)."""

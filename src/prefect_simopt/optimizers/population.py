@@ -179,7 +179,10 @@ class Population(Engine):
             modelled = np.zeros(int(one.sum()), dtype=bool)
             if self._model is not None:
                 modelled = self._model.learn(ids[one], x[one], values[one], violations[one])
-            modelled = modelled | np.isin(ids[one], list(self._given))
+            given = np.isin(ids[one], list(self._given))
+            if self._model is not None and given.any():
+                self._model.look()
+            modelled = modelled | given
             self._update(ids[one], self._filled(x[one]), values[one], violations[one], modelled)
         if self._converged():
             self._start_again()
