@@ -51,7 +51,7 @@ def test_too_few_trials_give_no_model() -> None:
     model = QuadraticModel(Lattice(CUBE), 16, 0.2)
     x = np.random.default_rng(0).random((9, 4))
     model.learn(np.arange(9), x, bowl(x), np.zeros(9))
-    assert model.wanted == 0
+    assert model.wanted(1) == 0
     assert len(suggest(model, 2)) == 0
 
 
@@ -67,7 +67,7 @@ def test_discrete_coordinates_stay_those_of_the_best_trial() -> None:
 def test_nothing_but_discrete_coordinates_is_no_place_for_a_model() -> None:
     model = QuadraticModel(Lattice(Space([Int("i", 0, 9)])), 16, 0.2)
     model.learn(np.arange(4), np.full((4, 1), 0.55), np.arange(4.0), np.zeros(4))
-    assert model.wanted == 0
+    assert model.wanted(1) == 0
 
 
 def test_infeasible_and_failed_trials_are_left_out() -> None:

@@ -25,6 +25,7 @@ _MOST = 600  # coefficients of a full quadratic, 33 parameters; from there on it
 _ENOUGH = 1.1  # trials for each coefficient
 _TRUSTING = 0.3  # share of the last generation in the mean of Kendall's tau
 _PRIOR = 0.05, 0.2  # of that mean: tau times weight, and weight; a mean of 1/4
+_PROBE = 3  # generations in one of which it has a point while it is off
 _LOOK = 10.0  # weight of a tau of 1 where people have shown the way: half a dozen generations
 _NEAR, _GOOD = 1.5, 3.0  # neighbours, and the trials that they are chosen from, for each coefficient
 _SAME = 1e-12  # distance at which two points are the same once they are a parameter's values
@@ -139,9 +140,15 @@ class QuadraticModel:
         return self.ready and bool(self._trust[0] >= self._demand * self._trust[1])
 
     @property
-    def wanted(self) -> int:
-        """Points that the model would like to have in the next generation."""
-        return int(self._quota) if self.trusted else 0
+    def chooses(self) -> bool:
+        """Whether it may choose among candidates: not where some violate constraints, of which it has no forecast."""
+        return self.trusted and not (np.isfinite(self._violations) & (self._violations > 0.0)).any()
+
+    def wanted(self, generation: int) -> int:
+        """Points that the model would like to have in a generation; one in some while it is off, to see."""
+        if self.trusted:
+            return int(self._quota)
+        return int(self.ready and generation % _PROBE == 0)
 
     @property
     def tau(self) -> float:

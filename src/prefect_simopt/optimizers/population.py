@@ -124,7 +124,7 @@ class Population(Engine):
     @property
     def _variants(self) -> int:
         """Candidates that a member draws for each point, of which `_screened` picks one."""
-        return _VARIANTS if self._model is not None and self._model.trusted else 1
+        return _VARIANTS if self._model is not None and self._model.chooses else 1
 
     def _screened(self, candidates: Array, variants: int) -> Ids:
         """Rows of the candidates of which the model expects most, one of each `variants` that follow one another.
@@ -143,8 +143,10 @@ class Population(Engine):
     def _put_modelled(self, x: Array, slots: Ids, fresh: Mask, model: QuadraticModel) -> Ids:
         """Put the model's points into a few rows; returns the place of each row's among them, -1 elsewhere."""
         places = np.full(len(x), -1)
-        turn = (slots - (self._next // self.size) * model.wanted) % self.size  # others in the next generation
-        rows = np.flatnonzero((turn < model.wanted) & ~fresh)
+        generation = self._next // self.size
+        wanted = model.wanted(generation)
+        turn = (slots - generation * wanted) % self.size  # others in the next generation
+        rows = np.flatnonzero((turn < wanted) & ~fresh)
         points = model.suggest(len(rows), self._rng) if len(rows) else x[:0]
         quadratic = model.fit()
         if quadratic is None or not len(points):
