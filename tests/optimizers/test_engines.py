@@ -92,19 +92,19 @@ def test_mutation_has_the_spread_of_its_index(eta: float, low: float, high: floa
     optimizer = make_optimizer(config, PLANE)
     optimizer.ask(2)
     state = optimizer.state()
-    state["memory"] |= {"x": np.full((1, 2), 0.5), "values": np.zeros(1), "violations": np.zeros(1)}
+    state["memory"] |= {"x": np.full((2, 2), 0.5), "values": np.zeros(2), "violations": np.zeros(2)}
     state["memory"]["succeeded"] = True
     children = type(optimizer).from_state(state).ask(4000)[1]
     assert low < np.abs(children - 0.5).mean() < high
     assert abs(np.abs(children - 0.5).mean() * (eta + 2) - 1) < 0.1  # (3) and (4)
 
 
-def test_the_fittest_survive() -> None:
-    optimizer, told = make_optimizer({**GENES, "population": 6}, PLANE), []
-    for _ in range(8):
-        told += generation(optimizer, 6)[1].tolist()
+def test_a_child_takes_its_parent_s_place_if_it_is_better() -> None:
+    optimizer = make_optimizer({**GENES, "population": 6}, PLANE)
+    told = np.array([generation(optimizer, 6)[1] for _ in range(8)])
     optimizer.ask(0)
-    assert optimizer.state()["memory"]["values"].tolist() == sorted(told)[:9]
+    assert optimizer.state()["memory"]["values"].tolist() == told.min(axis=0).tolist()  # (4)
+    assert len(np.unique(told.argmin(axis=0))) > 1
 
 
 def test_walkers_accept_anything_when_hot_and_only_better_when_cold() -> None:
