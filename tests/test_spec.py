@@ -87,7 +87,11 @@ def test_overrides(assignment, read):
     assert read(make_spec(override(WHOLE, [assignment])))
 
 
-@pytest.mark.parametrize("assignment", ["budget", "=3", "space[9].low=1", "name.x=1", "space.low=1", "name[0]=1"])
+@pytest.mark.parametrize(
+    "assignment",
+    ["budget", "=3", "space[9].low=1", "name.x=1", "space.low=1", "name[0]=1", f"space[{'9' * 5000}].low=1"],
+    ids=lambda assignment: assignment[:20],
+)
 def test_an_override_that_leads_nowhere_is_refused(assignment):
     with pytest.raises(SpecError, match="--set"):
         override(WHOLE, [assignment])
@@ -114,6 +118,10 @@ FILES = {
     "deep": b"[" * 20000,
     "huge integer": b"seed: " + b"9" * 5000,
     "number as key": b"1: 2\n",
+    "no boolean": b"name: !!bool abc\n",
+    "no time": b"name: !!timestamp abc\n",
+    "no number": b"name: !!float ''\n",
+    "no set": b"name: !!set [a]\n",
 }
 
 

@@ -18,6 +18,7 @@ __all__ = ["load_document", "load_spec", "make_spec", "override", "parse_value"]
 _MAX_BYTES = 4 * 2**20
 _MAX_NODES = 1_000_000  # after aliases are written out
 _MAX_DEPTH = 100
+_MAX_PATH = 1000  # characters of a path to one value
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -107,8 +108,11 @@ def _parse(data: bytes | str, source: str) -> Any:
         raise SpecError(f"{where}not valid YAML: {error.problem or error.context}", source) from None
     except yaml.YAMLError as error:
         raise SpecError(f"not valid YAML: {str(error).splitlines()[0]}", source) from None
-    except (ValueError, OverflowError, RecursionError, MemoryError) as error:
-        raise SpecError(f"not a study file: {str(error) or 'nested too deeply'}", source) from None
+    except (RecursionError, MemoryError):
+        raise SpecError("not a study file: nested too deeply", source) from None
+    except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
+        # PyYAML's constructors let these out where a tag such as !!bool stands before what is none
+        raise SpecError(f"not a study file: a value does not fit its tag or is too large ({error})", source) from None
     return document
 
 
@@ -142,9 +146,9 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
     changed = copy.deepcopy(dict(document))
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
-        keys = [int(index) if index else key for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
-        if not equals or not keys:
-            raise SpecError(f"--set takes KEY=VALUE, such as budget.trials=50, not {assignment!r}")
+        keys = [int(index) if index else key for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path[:_MAX_PATH])]
+        if not equals or not keys or len(path) > _MAX_PATH:
+            raise SpecError(f"--set takes KEY=VALUE, such as budget.trials=50, not {assignment[:_MAX_PATH]!r}")
         if isinstance(changed.get(str(keys[0])), str) and len(keys) > 1 and keys[0] in ("optimizer", "store"):
             short = {"optimizer": "type", "store": "url"}[str(keys[0])]  # the long form of the shorthand
             changed[str(keys[0])] = {short: changed[str(keys[0])]}
