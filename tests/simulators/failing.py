@@ -21,6 +21,16 @@ class Refuses:
         raise RuntimeError("no number today")
 
 
+class Lazy:
+    """Computed where its value is asked for, as JAX's arrays are; and that hangs."""
+
+    def __array__(self, *_, **__):
+        time.sleep(600)
+
+    def __float__(self):
+        time.sleep(600)
+
+
 class SilentError(Exception):
     def __str__(self):
         raise ValueError("not even a message")
@@ -171,6 +181,8 @@ FAULTS = {
     "busy": _busy,
     "busy in C": _busy_in_c,
     "stopped": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "lazy field": lambda: Result({"value": 1.0}, {"ez": Lazy()}),
+    "lazy metric": lambda: {"value": Lazy()},
     "sigkill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "sigterm": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "group killed": lambda: os.killpg(0, signal.SIGKILL),

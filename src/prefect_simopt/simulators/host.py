@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -136,7 +136,7 @@ class Host:
         started, clock = time.time(), time.perf_counter()
         try:
             self._board.begin(number)
-            result = self._simulator.run(run, workspace)
+            result = self._plain(run, self._simulator.run(run, workspace))  # a lazy array computes only now
             self._leave()
         except SimulatorChanged:
             raise
@@ -166,26 +166,34 @@ class Host:
                 return [self._failed(runs[0], error, started, time.perf_counter() - clock)]
             return [outcome for place in wanted for outcome in self._run_block(number, [runs[place]])]
         seconds = (time.perf_counter() - clock) / len(runs)
-        outcomes = [self._complete(runs[place], results[place], started, seconds) for place in wanted]
+        outcomes = [self._complete_row(runs[place], results[place], started, seconds) for place in wanted]
         workspace.remove()
         return outcomes
 
-    def _complete(self, run: Run, result: Result, started: float, seconds: float) -> Outcome:
-        """The outcome of a run that returned: complete, with its fields written, or failed for what it returned."""
-        digests = {}
+    def _plain(self, run: Run, result: Result) -> Result:
+        """What a run returned, as floats and NumPy arrays; raises for what it should not have returned."""
+        metrics = to_metrics(result.metrics, self._required)
+        fields = to_fields(result.fields) if run.replicate == 0 else {}  # a trial has one array for each field
+        return replace(result, metrics=metrics, fields=fields)
+
+    def _complete_row(self, run: Run, result: Result, started: float, seconds: float) -> Outcome:
         try:
-            metrics = to_metrics(result.metrics, self._required)
-            fields = to_fields(result.fields) if run.replicate == 0 else {}  # a trial has one array for each field
-        except Exception as error:  # noqa: BLE001 - even reading a mapping may run the simulator's code
+            plain = self._plain(run, result)
+        except Exception as error:  # noqa: BLE001 - of this row, not of the others
             return self._failed(run, error, started, seconds)
-        if fields and self._board.stop:
+        return self._complete(run, plain, started, seconds)
+
+    def _complete(self, run: Run, result: Result, started: float, seconds: float) -> Outcome:
+        """The outcome of a run that returned: complete, with its fields written, or failed where one cannot be."""
+        digests = {}
+        if result.fields and self._board.stop:
             self._check_writer()
-        for name, field in fields.items():
+        for name, field in result.fields.items():
             try:
                 digests[name] = self._open_sink().put_field(run.trial, name, field)
             except ValueError as error:
                 return self._failed(run, RunFailure(Reason.BAD_FIELD, str(error)), started, seconds)
-        return Outcome(run.trial, Status.COMPLETE, run.replicate, metrics, digests, seconds, attempt=run.attempt,
+        return Outcome(run.trial, Status.COMPLETE, run.replicate, result.metrics, digests, seconds, attempt=run.attempt,
                        started=started, worker=self._worker, gradients=result.gradients)  # fmt: skip
 
     def _failed(self, run: Run, error: BaseException, started: float, seconds: float) -> Outcome:
