@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_simopt import entries
-from prefect_simopt.errors import CorruptionError
+from prefect_simopt.errors import CorruptionError, StudyConflictError
 from prefect_simopt.generation import Generation
 from prefect_simopt.levels import proposed
 from prefect_simopt.optimizers import dump_state, load_state, make_optimizer, optimizer_from_state
@@ -117,9 +117,19 @@ class SearchState:
         return dump_state({**state, "under_way": under_way})
 
     def restore(self, payload: bytes) -> None:
-        """The inverse of `dump`."""
+        """The inverse of `dump`.
+
+        Raises:
+            StudyConflictError: another version wrote it, whose optimizers this one does not go on with.
+        """
         state = load_state(payload)
-        self.optimizer = optimizer_from_state(state["optimizer"])
+        try:
+            self.optimizer = optimizer_from_state(state["optimizer"])
+        except ValueError as error:
+            raise StudyConflictError(
+                f"the search was begun by another version of simopt: {error}. Its trials are as they were; go on with "
+                "the version that began it, or ask again under another name (`new` finds one)"
+            ) from None
         self.progress.restore(state["progress"])
         for number, trials, points, *rest in state["under_way"]:
             self._begin(number, trials, points, rest[0] if rest else [])

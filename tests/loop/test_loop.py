@@ -7,9 +7,11 @@ import pytest
 from threads import Died, ThreadCompute
 
 from prefect_simopt.api import load_study
-from prefect_simopt.errors import SpecError
+from prefect_simopt.errors import SpecError, StudyConflictError
 from prefect_simopt.loop import Ending, Search
+from prefect_simopt.optimizers import dump_state, load_state
 from prefect_simopt.record import Record
+from prefect_simopt.search_state import SearchState
 from prefect_simopt.session import study_location
 from prefect_simopt.specfile import make_spec
 
@@ -366,3 +368,16 @@ def test_a_stop_does_not_wait_for_a_retry(tmp_path):
     assert ending is Ending.BUDGET
     assert calls == [(0, 0, 1)]
     assert running.progress.complete == 4
+
+
+def test_the_state_of_another_version_is_refused_in_words():
+    spec = make_spec({
+        "name": "old",
+        "simulator": {"entrypoint": "m:f"},
+        "space": [{"name": "x", "type": "float", "low": 0, "high": 1}],
+        "optimizer": "pso",
+    })  # fmt: skip
+    state = load_state(SearchState(spec, lambda *_: 0).dump())
+    state["optimizer"]["format"] = 0
+    with pytest.raises(StudyConflictError, match=r"begun by another version of simopt: .* has format 0; .*`new`"):
+        SearchState(spec, lambda *_: 0).restore(dump_state(state))
