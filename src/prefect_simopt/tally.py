@@ -54,7 +54,8 @@ class Tally:
                 self.taken_up.add(entry["used"]["token"])
             elif kind == "run":
                 self._add_run(entry)
-            self._last = entry.get("at", self._last)
+            if kind != "repair":  # of which the time since the last run is no part of any run
+                self._last = entry.get("at", self._last)
 
     def _add_run(self, entry: Entry) -> None:
         """A run began, or ended. One that was killed ended with the last record before the next one began."""

@@ -29,9 +29,10 @@ def regular_file(path: Path, missing: Reason, what: str) -> Iterator[Any]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise RunFailure(missing, f"{what}: {path.name} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise RunFailure(missing, f"{what}: {path.name} is not a file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise RunFailure(missing, f"{what}: {path.name} is not a file")
         yield file
 
 
