@@ -38,7 +38,7 @@ from prefect_simopt.steering import Request, Steering
 from prefect_simopt.storage import Storage, StudyLocation
 from prefect_simopt.tally import Tally
 from prefect_simopt.trial import Outcome, Reason, Status, Trial
-from prefect_simopt.view import View
+from prefect_simopt.view import View, holds_trials
 
 __all__ = ["Record"]
 
@@ -137,6 +137,11 @@ class Record:
         while batch := list(islice(known, _BATCH)):
             self._apply(batch)
         self.created = self._ledger.seq < 0
+        if self.created and holds_trials(storage):
+            raise CorruptionError(
+                f"{storage.url}: the ledger is gone, while the arrays hold trials; put back the folder `ledger` from a "
+                "copy, or ask under another name"
+            )
         if self.created:  # what simulators of a study that was removed while they ran have left here
             clear_outcomes(storage)
         self._append(self._opening(provenance))

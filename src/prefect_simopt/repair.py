@@ -17,7 +17,7 @@ from prefect_simopt.outcomes import FOLDER, decode_outcomes, encode_outcomes
 from prefect_simopt.storage import Storage, StudyLocation
 from prefect_simopt.study import Study
 from prefect_simopt.verify import Examination, Finding, examine
-from prefect_simopt.view import View, standing_of
+from prefect_simopt.view import View, holds_trials, standing_of
 
 __all__ = ["repair"]
 
@@ -30,7 +30,7 @@ def repair(study: Study | StudyLocation) -> list[Finding]:
 
     Raises:
         LeaseError: somebody is writing the study.
-        CorruptionError: the very first record is gone, and with it the question.
+        CorruptionError: the very first record is gone, or the ledger as a whole, and with it the question.
     """
     location = study.location if isinstance(study, Study) else study
     storage = location.storage()
@@ -42,6 +42,11 @@ def repair(study: Study | StudyLocation) -> list[Finding]:
             findings += [finding for finding in seen.findings if finding not in findings]
             _mend_ledger(storage, seen.lines[0], lost)
         findings += [finding for finding in seen.findings if finding not in findings]
+        if seen.contents.seq < 0 and holds_trials(storage):
+            raise CorruptionError(
+                f"{storage.url}: the ledger is gone, and the study cannot be repaired without it; put back the folder "
+                "`ledger` from a copy, or ask under another name"
+            )
         if findings:
             _drop(storage, seen, findings, lost)
     finally:

@@ -24,7 +24,7 @@ from prefect_simopt.ledger import Line, scan, segments
 from prefect_simopt.outcomes import FOLDER, decode_outcomes, trial_range
 from prefect_simopt.storage import Storage, StudyLocation
 from prefect_simopt.study import Study
-from prefect_simopt.view import STANDING, standing_of
+from prefect_simopt.view import STANDING, holds_trials, standing_of
 
 __all__ = ["Examination", "Finding", "examine", "verify"]
 
@@ -100,7 +100,9 @@ def examine(storage: Storage, *, changing: bool) -> Examination:
     findings = seen.findings
     _follow_ledger(storage, seen, standing)
     if not seen.lines:
-        if standing > contents.seq:
+        if contents.seq < 0 and holds_trials(storage):
+            findings.append(Finding("ledger", "it is gone, and with it what the arrays are checked against"))
+        elif standing > contents.seq:
             findings.append(Finding("ledger", f"its end is missing: records {contents.seq + 1} to {standing}"))
         elif contents.seq >= 0:  # otherwise the study was killed while it was created
             findings += _array_findings(storage, contents, lagging=standing < contents.seq, changing=changing)

@@ -18,7 +18,7 @@ from prefect_simopt.spec import StudySpec
 from prefect_simopt.storage import Storage
 from prefect_simopt.trial import Status
 
-__all__ = ["STANDING", "View", "standing_of"]
+__all__ = ["STANDING", "View", "holds_trials", "standing_of"]
 
 STANDING = "ledger/arrays.json"
 """Object that says up to which ledger record the arrays are written."""
@@ -35,6 +35,11 @@ def standing_of(storage: Storage) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}  # it only saves work: the arrays are compared with the whole ledger then
     return standing if isinstance(standing.get("seq"), int) else {}
+
+
+def holds_trials(storage: Storage) -> bool:
+    """Whether anything was ever written into the arrays, which happens only after the ledger has it."""
+    return bool(storage.names("status/c"))
 
 
 class View:

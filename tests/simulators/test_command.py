@@ -185,8 +185,9 @@ def test_sources_add_to_the_metrics_file(place):
     assert one(place, place.command(source, metrics=[{"name": "v", "stdout": "v (.)"}])).metrics == {"a": 1.0, "v": 3.0}
 
 
-def test_a_pipe_in_the_place_of_a_file(place):
-    outcome = one(place, place.command("", ["mkfifo", "metrics.json"], files=[]), timeout=20)
+@pytest.mark.parametrize("make", ["mkfifo", "mkdir"])
+def test_a_pipe_or_a_folder_in_the_place_of_a_file(place, make):
+    outcome = one(place, place.command("", [make, "metrics.json"], files=[]), timeout=20)
     assert outcome.message == "no metrics: metrics.json: metrics.json is not a file"
 
 

@@ -99,13 +99,28 @@ def test_every_object_that_is_lost_is_missed(whole, tmp_path) -> None:
     for turn, key in enumerate(sorted(keys)[:: 1 if len(keys) < 50 else 3]):
         location = copy(whole, tmp_path / str(turn))
         (Path(location.url) / key).unlink()
-        if key.startswith("ledger/0"):
+        if key.startswith("ledger/0"):  # the next test
             continue
         assert [finding.path for finding in verify(location)] == [key]
         repair(location)
         assert verify(location) == []
         play(location, SPEC)
         assert open_study(location.url).fingerprint() == expected
+
+
+@pytest.mark.parametrize("lost", ["ledger/000000.jsonl", "ledger"])
+def test_without_its_ledger_a_study_is_not_begun_anew(whole, tmp_path, lost) -> None:
+    location = copy(whole, tmp_path)
+    path = Path(location.url, lost)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = objects(location)
+    assert [finding.path for finding in verify(location)] == ["ledger"]
+    for attempt in (lambda: play(location, SPEC), lambda: repair(location)):
+        with pytest.raises(CorruptionError, match="the ledger is gone"):
+            attempt()
+    assert {key for key in objects(location) if not key.startswith(UNCHECKED)} == {
+        key for key in before if not key.startswith(UNCHECKED)
+    }
 
 
 def test_damage_names_its_trial(study, tmp_path) -> None:
