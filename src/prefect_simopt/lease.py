@@ -199,7 +199,8 @@ def _parsed(data: bytes) -> dict[str, Any]:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
         return {}
-    return document if isinstance(document, dict) else {}
+    sound = isinstance(document, dict) and isinstance(document.get("ttl", TTL), int | float)
+    return document if sound else {}
 
 
 def _clock() -> float:

@@ -98,9 +98,11 @@ def test_a_holder_elsewhere_that_lives_is_left_alone(location: StudyLocation) ->
         Lease(location.storage())
 
 
-def test_a_damaged_lease_is_a_holder_of_whom_nothing_is_known(location: StudyLocation, monkeypatch) -> None:
+@pytest.mark.parametrize("damaged", [b"\xff\x00", b'{"pid": "x", "ttl": "y", "machine": 3}', b"[]"])
+def test_a_damaged_lease_is_a_holder_of_whom_nothing_is_known(location: StudyLocation, monkeypatch, damaged) -> None:
     monkeypatch.setattr(module, "TTL", 0.3)
-    location.storage().write(KEY, b"\xff\x00")
+    location.storage().write(KEY, damaged)
+    assert module.is_held(location.storage())
     started = time.monotonic()
     Lease(location.storage()).release()
     assert time.monotonic() - started >= 0.3
