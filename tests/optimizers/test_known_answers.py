@@ -117,7 +117,8 @@ def found(name: str, design: Design, trials: int, seed: int) -> float:
     return best
 
 
-# Within so many percent of the published answer after 1600 trials, median of three seeds; random search is at 42, 60,
+# Within so many percent of the published answer after 1600 trials, median of three seeds (of the column, where whole
+# branches are left out, of eight); random search is at 42, 60,
 # 114 and 48. Of the gear train the digits of the error: random search has 6.2.
 LIMITS = {"column": 10.0, "welded beam": 35.0, "pressure vessel": 10.0, "spring": 30.0}
 DIGITS = 7.0
@@ -125,7 +126,8 @@ OPTIMIZERS = ["pso", "ga", "sa", "de", "cma", "nsga2"]
 
 
 def median(name: str, problem: str) -> float:
-    return float(np.median([found(name, DESIGNS[problem], 1600, seed) for seed in (1, 2, 3)]))
+    seeds = 8 if problem == "column" else 3
+    return float(np.median([found(name, DESIGNS[problem], 1600, seed) for seed in range(1, seeds + 1)]))
 
 
 @pytest.mark.slow

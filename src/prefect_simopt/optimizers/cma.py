@@ -40,7 +40,6 @@ class CMA(Population):
     """
 
     config_type: ClassVar[type[CMAConfig]] = CMAConfig
-    demand: ClassVar[float] = 0.6
     memory: ClassVar[tuple[str, ...]] = (
         *Population.memory, "_restarts", "_mean", "_sigma", "_covariance", "_path_c", "_path_sigma", "_updates",
         "_waiting_x", "_waiting_values", "_waiting_violations", "_best", "_idle", "_shares",
@@ -49,6 +48,12 @@ class CMA(Population):
     def __init__(self, config: Any, space: Space, seed: int = 7, objectives: int = 1, batch: int = 16) -> None:
         self._restarts = -1
         super().__init__(config, space, seed, objectives, batch)
+
+    @property
+    def demand(self) -> float:
+        """As of all; where parameters are discrete or come and go, forecasts across them say little, and it is on."""
+        even = not self._placement.lattice.any_discrete and not self.space.conditions
+        return 0.6 if even else -1.0
 
     def _reset(self) -> None:
         d = self.space.dimensions

@@ -37,11 +37,8 @@ class Population(Engine):
 
     Attributes:
         size: number of members N.
-        demand: how well the model must rank to be used, as a mean of Kendall's tau. Where a member only ever leaves for
-            something better, a wrong point costs no more than its trial.
     """
 
-    demand: ClassVar[float] = 0.2
     memory: ClassVar[tuple[str, ...]] = ("_start", "_fresh", "_succeeded", "_since")
 
     def __init__(self, config: Any, space: Space, seed: int = 7, objectives: int = 1, batch: int = 16) -> None:
@@ -120,6 +117,14 @@ class Population(Engine):
         if model is not None and model.ready:
             model.forecast(self._next + np.arange(len(x)), x, places[whole])
         return x
+
+    @property
+    def demand(self) -> float:
+        """How well the model must rank to be used, as a mean of Kendall's tau.
+
+        Where a member only ever leaves for something better, a wrong point costs no more than its trial.
+        """
+        return 0.2
 
     @property
     def _variants(self) -> int:
