@@ -51,7 +51,10 @@ class CMA(Population):
 
     @property
     def demand(self) -> float:
-        """As of all; where parameters are discrete or come and go, forecasts across them say little, and it is on."""
+        """0.6 where every parameter is continuous and always there; elsewhere the model is on whatever it forecast.
+
+        Across discrete and conditional parameters forecasts say little, yet it is the model's points that converge.
+        """
         even = not self._placement.lattice.any_discrete and not self.space.conditions
         return 0.6 if even else -1.0
 
