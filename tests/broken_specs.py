@@ -83,4 +83,8 @@ BROKEN = {  # assignment: what the message must name
         "regular expression",
     ],
     "simulator={command: [a], templates: {../x: y}}": ["simulator", ".."],
+    "simulator={command: [a], fields: [{name: f, file: f.npy, dims: [y], coords: {x: {}}}]}": [
+        "simulator.fields[0].coords.x",
+        "dims are y",
+    ],
 }

@@ -285,7 +285,10 @@ def _verify(arguments: argparse.Namespace) -> int:
         repair(study)
         print(f"{study.name}: mended; trials of which something is lost are simulated when the study is run again")
         return DONE
-    print(f"simopt: {len(findings)} damaged; `simopt verify --repair {arguments.study}` mends it", file=sys.stderr)
+    way_out = f"`simopt verify --repair {arguments.study}` mends it"
+    if not all(finding.repairable for finding in findings):
+        way_out = "put back the folder `ledger` from a copy, or ask under another name: this cannot be mended"
+    print(f"simopt: {len(findings)} damaged; {way_out}", file=sys.stderr)
     return FAILED
 
 

@@ -27,8 +27,8 @@ _ADVICE = {
     errno.EACCES: "no permission; change the folder's owner or mode, or choose another store",
     errno.EPERM: "no permission; change the folder's owner or mode, or choose another store",
     errno.EROFS: "the file system is read-only; choose another store",
-    errno.ENOTDIR: "a part of the path is a file; choose another store",
-    errno.EISDIR: "there is a folder of this name; choose another store",
+    errno.ENOTDIR: "a part of the path is a file; move that away, or choose another store",
+    errno.EISDIR: "there is a folder of this name; move it away, or choose another store",
     errno.ENAMETOOLONG: "the path is too long; choose a store with a shorter path",
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
 }
@@ -79,6 +79,8 @@ class LocalStorage(Storage):
                 try:
                     self._into_place(os.link, temporary, key)
                 except FileExistsError:
+                    if Path(self._path(key)).is_dir():
+                        raise IsADirectoryError(errno.EISDIR, "") from None
                     return None
             else:
                 with self._alone():

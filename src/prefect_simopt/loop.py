@@ -23,6 +23,7 @@ from prefect_simopt.evaluation import Evaluation, StopRequest
 from prefect_simopt.generation import Generation
 from prefect_simopt.intake import Intake
 from prefect_simopt.levels import afforded
+from prefect_simopt.optimizers.linear import one_thread
 from prefect_simopt.progress import SLACK, Ending, Observer, Progress
 from prefect_simopt.record import Record
 from prefect_simopt.search_state import SearchState
@@ -103,9 +104,10 @@ class Search:
 
     def _import_ahead(self) -> None:
         """Load, while the first trials run, what is needed when they have ended: otherwise all workers wait for it."""
-        import_module("numcodecs")
-        if self._state.optimizer.adaptive:
-            import_module("scipy.linalg")
+        for name in ("numpy.ma", "numcodecs"):  # the first one for `numpy.unique`
+            import_module(name)
+        with one_thread():  # finds the libraries
+            pass
 
     def _run_generations(self, history: deque[entries.Generation]) -> Ending:
         """A generation at a time: the optimizer sees it as a whole, in the order of trial numbers."""

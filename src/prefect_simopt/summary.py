@@ -1,6 +1,7 @@
 """The one object that says how a study stands: what `--json` prints and flows return."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from prefect_simopt.study import Study
@@ -16,9 +17,9 @@ def summarize(study: Study) -> dict[str, Any]:
 
     Returns:
         `name`, `state` (running, complete, failed or interrupted), `trials` (counts of complete, failed, cached and
-        total ones), `best` (trial, parameters, metrics; None without a complete trial), `generations`, `seconds`,
-        `store`, `fingerprint`, with levels of fidelity `cost`, in trials at the highest, and with several objectives
-        `pareto`, a list of trials as in `best`.
+        total ones), `best` (trial, parameters, metrics and, with replicates, standard_errors; None without a complete
+        trial), `generations`, `seconds`, `store`, `fingerprint`, with levels of fidelity `cost`, in trials at the
+        highest, and with several objectives `pareto`, a list of trials as in `best`.
     """
     best = study.best
     document: dict[str, Any] = {
@@ -39,7 +40,8 @@ def summarize(study: Study) -> dict[str, Any]:
 
 
 def _point(trial: Trial) -> dict[str, Any]:
-    return {"trial": trial.number, "parameters": dict(trial.parameters), "metrics": dict(trial.metrics)}
+    point = {"trial": trial.number, "parameters": dict(trial.parameters), "metrics": dict(trial.metrics)}
+    return point | ({"standard_errors": dict(trial.errors)} if trial.errors else {})
 
 
 def sentence(summary: dict[str, Any]) -> str:
@@ -50,12 +52,16 @@ def sentence(summary: dict[str, Any]) -> str:
     told += f" at the cost of {summary['cost']:.6g}" if "cost" in summary else ""
     line = f"{summary['name']}: {summary['state']}, {told} in {summary['seconds']:.1f} s"
     if best is not None:
-        line += f"; best is trial {best['trial']}: {_listed(best['metrics'])} at {_listed(best['parameters'])}"
+        metrics = _listed(best["metrics"], best.get("standard_errors", {}))
+        line += f"; best is trial {best['trial']}: {metrics} at {_listed(best['parameters'])}"
     return line
 
 
-def _listed(values: Mapping[str, Any]) -> str:
-    shown = [f"{name} = {_short(value)}" for name, value in list(values.items())[:_SHOWN]]
+def _listed(values: Mapping[str, Any], errors: Mapping[str, float] = MappingProxyType({})) -> str:
+    shown = [
+        f"{name} = {_short(value)}" + (f" ± {errors[name]:.2g}" if name in errors else "")
+        for name, value in list(values.items())[:_SHOWN]
+    ]
     more = len(values) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 

@@ -41,11 +41,13 @@ class Finding:
         path: the object, below the study's root.
         message: what is wrong with it.
         trials: numbers of the trials that it belongs to; empty when it belongs to the study as a whole.
+        repairable: whether `repair` can do something about it.
     """
 
     path: str
     message: str
     trials: tuple[int, ...] = ()
+    repairable: bool = True
 
     def __str__(self) -> str:
         named = ", ".join(str(trial) for trial in self.trials[:_SHOWN])
@@ -101,7 +103,8 @@ def examine(storage: Storage, *, changing: bool) -> Examination:
     _follow_ledger(storage, seen, standing)
     if not seen.lines:
         if contents.seq < 0 and holds_trials(storage):
-            findings.append(Finding("ledger", "it is gone, and with it what the arrays are checked against"))
+            gone = "it is gone, and with it what the arrays are checked against"
+            findings.append(Finding("ledger", gone, repairable=False))
         elif standing > contents.seq:
             findings.append(Finding("ledger", f"its end is missing: records {contents.seq + 1} to {standing}"))
         elif contents.seq >= 0:  # otherwise the study was killed while it was created

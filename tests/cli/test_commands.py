@@ -1,5 +1,6 @@
 import math
 import re
+import shutil
 
 import pytest
 import yaml
@@ -25,6 +26,15 @@ def test_verify_finds_nothing_and_then_a_flipped_bit(simopt, folder):
     assert "trial 11" in damaged.out
     assert "--repair" in damaged.err
     assert "Traceback" not in damaged.err
+
+
+def test_a_study_without_its_ledger_is_not_said_to_be_mendable(simopt, folder):
+    simopt("run", "study.yaml", "--untracked")
+    shutil.rmtree(folder / "studies/bowl/ledger")
+    damaged = simopt("verify", "studies/bowl")
+    assert damaged.code == 3
+    assert "put back the folder" in damaged.err
+    assert "--repair" not in damaged.err
 
 
 def test_a_repaired_study_ends_as_if_nothing_had_happened(simopt, folder):

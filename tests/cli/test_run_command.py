@@ -33,7 +33,9 @@ def test_with_several_objectives_also_the_front(simopt, folder):
 
 
 def test_the_report_says_what_searched_and_how_sure_it_is(simopt, folder):
-    simopt("run", "study.yaml", "--untracked", "--set", "optimizer=auto", "--set", "replicates=2")
+    ran = simopt("run", "study.yaml", "--untracked", "--set", "optimizer=auto", "--set", "replicates=2")
+    assert " ± 0 at x = " in ran.out
+    assert simopt("show", "studies/bowl", "--json").json["best"]["standard_errors"] == {"value": 0.0, "sum": 0.0}
     simopt("report", "studies/bowl", "-o", "bowl.html")
     page = (folder / "bowl.html").read_text()
     assert "<td>pso, picked by auto</td>" in page

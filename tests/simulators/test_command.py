@@ -10,6 +10,7 @@ import zarr
 from pydantic import ValidationError
 
 from prefect_simopt.errors import SimulatorError
+from prefect_simopt.fields import described_field
 from prefect_simopt.trial import Reason, Run, Status
 
 
@@ -265,6 +266,28 @@ def test_field_sources(place, left_behind, source, expected):
         assert outcome.fields == {"f": hashlib.sha256(array.tobytes()).hexdigest()}, outcome
 
 
+def test_coordinates_of_a_programs_field(place, left_behind):
+    fields = [
+        {"name": "f", "file": "two.npz", "dataset": "a", "dims": ["y", "x"], "coords": {"x": {"file": "x.npy"}}},
+        {
+            "name": "g",
+            "file": "named.csv",
+            "dataset": "v",
+            "dims": ["t"],
+            "coords": {"t": {"dataset": "u", "unit": "s"}},
+        },
+        {"name": "h", "file": "named.csv", "dataset": "v", "dims": ["s"], "coords": {"s": {"file": "gone.npy"}}},
+    ]
+    np.save(left_behind / "x.npy", [1.0, 2.0, 4.0])
+    files = [str(left_behind / name) for name in ("two.npz", "named.csv", "x.npy", "metrics.json")]
+    bad = one(place, place.command("", ["true"], files=files, fields=fields))
+    assert bad.message == "field 'h', coordinate 's': the program left no gone.npy"
+    outcome = one(place, place.command("", ["true"], files=files, fields=fields[:2]))
+    storage = place.location.storage()
+    f, g = (described_field(storage, name, 7, outcome.fields[name]) for name in "fg")
+    assert (f.coords["x"].tolist(), g.coords["t"].tolist(), g.coord_units["t"]) == ([1, 2, 4], [0, 3], "s")
+
+
 def test_a_template_that_fails_for_some_parameters(place):
     (place.path / "t.j2").write_text("{{ 1 / x }}")
     simulator = place.command("print('{}', file=open('metrics.json', 'w'))", templates={"t": "t.j2"})
@@ -278,6 +301,18 @@ def test_templates_are_sandboxed(place):
     (place.path / "t.j2").write_text("{{ parameters.__class__.__mro__[1].__subclasses__() }}")
     outcome = one(place, place.command("", templates={"t": "t.j2"}))
     assert "SecurityError" in outcome.message
+
+
+def test_a_template_that_takes_from_another_file_is_refused_at_the_start(place):
+    (place.path / "t.j2").write_text("a\n{% include 'other.j2' %}")
+    with pytest.raises(SimulatorError, match=r"t\.j2, line 2: a template stands alone"):
+        place.start(place.command("", templates={"t": "t.j2"}))
+
+
+def test_nothing_of_a_template_is_computed_before_a_run(place):
+    (place.path / "t.j2").write_text("{% if x < 0 %}{{ 'x' * 10 ** 15 }}{% endif %}")
+    write = "print('{\"value\": 1}', file=open('metrics.json', 'w'))"
+    assert one(place, place.command(write, templates={"t": "t.j2"})).status is Status.COMPLETE
 
 
 def git(folder, *words):

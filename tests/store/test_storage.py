@@ -52,6 +52,14 @@ def test_keys_stay_under_the_root(storage: Storage, key: str) -> None:
             use(key)
 
 
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    storage = StudyLocation(str(tmp_path)).storage()
+    for write in (lambda: storage.write("a/b", b"x"), lambda: storage.replace("a/b", b"x", None)):
+        with pytest.raises(StoreError, match="a/b: there is a folder of this name; move it away"):
+            write()
+
+
 def test_age_is_by_the_storages_own_clock(storage: Storage) -> None:
     assert storage.age("k") is None
     storage.write("k", b"")

@@ -114,7 +114,7 @@ def test_without_its_ledger_a_study_is_not_begun_anew(whole, tmp_path, lost) -> 
     path = Path(location.url, lost)
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     before = objects(location)
-    assert [finding.path for finding in verify(location)] == ["ledger"]
+    assert [(finding.path, finding.repairable) for finding in verify(location)] == [("ledger", False)]
     for attempt in (lambda: play(location, SPEC), lambda: repair(location)):
         with pytest.raises(CorruptionError, match="the ledger is gone"):
             attempt()

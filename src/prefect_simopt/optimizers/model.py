@@ -228,15 +228,11 @@ class QuadraticModel:
     def fit(self) -> Quadratic | None:
         """The regression on the trials kept; None when there are too few, or nothing to learn from them."""
         if not self._fitted[0]:
-            import scipy.linalg  # noqa: F401 - only here, since it takes longer to import than all the rest
-
             with one_thread():
                 self._fitted = (True, self._regression())
         return self._fitted[1]
 
     def _regression(self) -> Quadratic | None:
-        from scipy.linalg.lapack import dposv
-
         if self._d == 0 or not len(self._x):
             return None
         ranked = order(self._values, self._violations)
@@ -283,8 +279,11 @@ class QuadraticModel:
         terms, root = _terms(z, np.sqrt(1.0 / (1.0 + rise)), full=full)
         gram = terms @ terms.T
         gram[np.diag_indices(p)] += _RIDGE * np.trace(gram) / p
-        _, coefficients, wrong = dposv(gram.T, terms @ (root * rise), overwrite_a=True)  # solved in its own place
-        if wrong or not np.isfinite(coefficients).all():
+        try:
+            coefficients = np.linalg.solve(gram, terms @ (root * rise))
+        except np.linalg.LinAlgError:
+            return None
+        if not np.isfinite(coefficients).all():
             return None
         hessian = np.zeros((d, d))
         hessian[np.triu_indices(d) if full else np.diag_indices(d)] = coefficients[d + 1 :]

@@ -10,6 +10,7 @@ from prefect_simopt.problems import wrong_at
 __all__ = [
     "CommandSimulator",
     "ContainerSimulator",
+    "CoordinateSource",
     "FieldSource",
     "MetricSource",
     "PythonSimulator",
@@ -100,6 +101,19 @@ class MetricSource(_Config):
         return self
 
 
+class CoordinateSource(_Config):
+    """Where the positions along an axis of a field are: an array with one axis, the same for every trial."""
+
+    file: str | None = Field(default=None, description="File in the trial's directory; the field's own when left out.")
+    dataset: str | None = Field(default=None, description="Array inside an .npz, HDF5 or Zarr file, or column of CSV.")
+    unit: str = Field(default="", description="Unit of the positions.")
+
+    @field_validator("file")
+    @classmethod
+    def _stays_inside(cls, file: str | None) -> str | None:
+        return None if file is None else _inside(file)
+
+
 class FieldSource(_Config):
     """A file that a program leaves behind, read as an array: .npy, .npz, .csv, .h5/.hdf5 or .zarr."""
 
@@ -111,11 +125,22 @@ class FieldSource(_Config):
     dataset: str | None = Field(default=None, description="Array inside an .npz, HDF5 or Zarr file.")
     dims: list[Name] = Field(default_factory=list, description="Names of the axes.")
     unit: str = Field(default="", description="Unit of the values.")
+    coords: dict[Name, CoordinateSource] = Field(
+        default_factory=dict, description="Positions along the axes that `dims` names."
+    )
 
     @field_validator("file")
     @classmethod
     def _stays_inside(cls, file: str) -> str:
         return _inside(file)
+
+    @model_validator(mode="after")
+    def _along_axes(self) -> Self:
+        for axis in self.coords:
+            if axis not in self.dims:
+                axes = f"dims are {', '.join(self.dims)}" if self.dims else "name them all as `dims`"
+                raise wrong_at(f"coords.{axis}", f"is none of the field's axes; {axes}")
+        return self
 
 
 class SourceRevision(_Config):

@@ -17,39 +17,48 @@ __all__ = ["check_readers", "read_fields"]
 def check_readers(sources: Sequence[Mapping[str, Any]]) -> None:
     """Raise `SimulatorError` where a field's file is of a kind that cannot be read here."""
     for source in sources:
-        suffix = _suffix(source["file"])
-        if suffix not in _READERS:
-            raise SimulatorError(
-                f"field {source['name']!r}: cannot read {source['file']}; files are {', '.join(sorted(_READERS))}"
-            )
-        if _READERS[suffix] is _read_hdf5 and importlib.util.find_spec("h5py") is None:
-            raise SimulatorError(
-                f"field {source['name']!r}: reading {source['file']} needs h5py; pip install 'prefect-simopt[hdf5]'"
-            )
+        for file in (source["file"], *(each["file"] for each in source["coords"].values() if each["file"])):
+            suffix = _suffix(file)
+            if suffix not in _READERS:
+                raise SimulatorError(
+                    f"field {source['name']!r}: cannot read {file}; files are {', '.join(sorted(_READERS))}"
+                )
+            if _READERS[suffix] is _read_hdf5 and importlib.util.find_spec("h5py") is None:
+                raise SimulatorError(
+                    f"field {source['name']!r}: reading {file} needs h5py; pip install 'prefect-simopt[hdf5]'"
+                )
 
 
 def read_fields(directory: Path, sources: Sequence[Mapping[str, Any]]) -> dict[str, Field]:
-    """The arrays that the spec names.
+    """The arrays that the spec names, with the coordinates of their axes.
 
     Raises:
         RunFailure: a file is missing or damaged, or does not hold the array.
     """
     fields = {}
     for source in sources:
-        path = directory / source["file"]
-        if not path.exists():
-            raise RunFailure(Reason.BAD_FIELD, f"field {source['name']!r}: the program left no {source['file']}")
-        try:
-            values = _READERS[_suffix(source["file"])](path, source["dataset"])
-        except RunFailure:
-            raise
-        except Exception as error:  # noqa: BLE001 - each library has its own errors for damaged files
-            text = f"{type(error).__name__}: {error}"[:300]
-            raise RunFailure(
-                Reason.BAD_FIELD, f"field {source['name']!r}: {source['file']} cannot be read: {text}"
-            ) from None
-        fields[source["name"]] = Field(values, tuple(source["dims"]), source["unit"])
+        what = f"field {source['name']!r}"
+        values = _read(directory, source["file"], source["dataset"], what)
+        coords = {
+            axis: _read(directory, each["file"] or source["file"], each["dataset"], f"{what}, coordinate {axis!r}")
+            for axis, each in source["coords"].items()
+        }
+        units = {axis: each["unit"] for axis, each in source["coords"].items()}
+        fields[source["name"]] = Field(values, tuple(source["dims"]), source["unit"], coords, units)
     return fields
+
+
+def _read(directory: Path, file: str, dataset: str | None, what: str) -> Any:
+    path = directory / file
+    if not path.exists():
+        raise RunFailure(Reason.BAD_FIELD, f"{what}: the program left no {file}")
+    try:
+        return _READERS[_suffix(file)](path, dataset)
+    except RunFailure:
+        raise
+    except Exception as error:  # noqa: BLE001 - each library has its own errors for damaged files
+        text = f"{type(error).__name__}: {error}"[:300]
+        raise RunFailure(Reason.BAD_FIELD, f"{what}: {file} cannot be read: {text}") from None
 
 
 def _suffix(file: str) -> str:

@@ -136,19 +136,27 @@ def as_text(value: Any) -> str:
 
 
 def _compile(path: Path, names: Sequence[str]) -> Any:
-    from jinja2 import StrictUndefined, TemplateError, meta
+    from jinja2 import StrictUndefined, TemplateError, meta, nodes
     from jinja2.sandbox import SandboxedEnvironment
 
-    environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment = SandboxedEnvironment(  # nothing is computed before a run, which has a time limit
+        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, optimized=False
+    )
     try:
         text = path.read_text(encoding="utf-8")
         tree = environment.parse(text)
         unknown = meta.find_undeclared_variables(tree) - {*names, *environment.globals, "parameters", "seed", "trial"}
         unknown -= _optional(tree)
+        others = tree.find((nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include))
         template = environment.from_string(text)
     except (TemplateError, OSError, UnicodeDecodeError) as error:
         line = f", line {number}" if (number := getattr(error, "lineno", None)) else ""
         raise SimulatorError(f"simulator.templates: {path}{line}: {error}") from None
+    if others is not None:
+        raise SimulatorError(
+            f"simulator.templates: {path}, line {others.lineno}: a template stands alone; put here what it would take "
+            "from another file"
+        )
     if unknown:
         raise SimulatorError(
             f"simulator.templates: {path} uses {', '.join(sorted(unknown))}, which the space does not have; there are "
