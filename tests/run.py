@@ -16,7 +16,7 @@ def main() -> int:
     """Run both; the others' output is seen as it comes, Prefect's at the end."""
     which, *arguments = sys.argv[1:]
     pytest = [sys.executable, "-m", "pytest", *arguments, "--last-failed-no-failures", "none"]
-    others = [*pytest, "-m", f"({which}) and not prefect", "-n", str(max(2, os.cpu_count() or 2))]
+    others = [*pytest, "-m", f"({which}) and not prefect", "-n", str((os.cpu_count() or 2) + 1)]
     prefect = [*pytest, "-m", f"({which}) and prefect", "-o", "cache_dir=.pytest_cache/prefect"]
     with tempfile.TemporaryFile("w+") as output:
         beside = subprocess.Popen(prefect, stdout=output, stderr=subprocess.STDOUT)

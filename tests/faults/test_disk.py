@@ -49,7 +49,7 @@ def test_a_disk_filled_by_the_study_itself(tmp_path, small_disk):
     assert ledger(small_disk).count(b'"activity":"trial"') == 200
 
 
-@pytest.mark.parametrize("after", [1, 60])
+@pytest.mark.parametrize("after", [1, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_disk_filled_by_others(tmp_path, small_disk, after):
     lab = Lab(tmp_path / "lab")
     process = lab.run(small_disk)

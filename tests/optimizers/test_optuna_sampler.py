@@ -19,7 +19,7 @@ SHORT: dict[str, Any] = {"tpe": {}, "cmaes": {}, "nsga2": {"population_size": 12
 class Contract(OptimizerContract):
     several_objectives = True
 
-    @pytest.fixture(params=["mixed", "conditional"])
+    @pytest.fixture(params=["mixed", pytest.param("conditional", marks=pytest.mark.slow)])
     def space(self, request: pytest.FixtureRequest) -> Space:
         return SPACES[request.param]
 

@@ -136,6 +136,7 @@ def test_the_best_of_a_small_space_is_found_by_trying_everything(name: str) -> N
     assert values.min() == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ADAPTIVE)
 def test_relations_do_not_stop_the_search(name: str) -> None:
     """The optimum of the mixture lies on a thin band that hardly any point falls on."""
@@ -145,6 +146,7 @@ def test_relations_do_not_stop_the_search(name: str) -> None:
     assert found < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ADAPTIVE)
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_small_generations_find_it_too(name: str, batch: int) -> None:

@@ -1,9 +1,10 @@
 """A study steered from Prefect's UI: paused with a form, resumed by it, each request told as an event."""
 
 import httpx
+import pytest
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.deployments import run_deployment
-from prefect.states import Suspended
+from prefect.states import Paused, Suspended
 from waiting import eventually
 
 from prefect_simopt.api import load_study, run_untracked
@@ -102,6 +103,7 @@ def test_what_is_paused_on_the_command_line_is_paused_in_prefect_and_resumed_the
     assert load_study(store).counts["total"] == 100
 
 
+@pytest.mark.slow
 def test_a_suspended_flow_run_stops_and_goes_on_when_it_is_resumed(client, study, tmp_path):
     document = study("suspended", "sluggish", trials=30)
     run = run_deployment("optimize/optimize", parameters={"study": document}, timeout=0)
@@ -123,3 +125,23 @@ def test_a_suspended_flow_run_stops_and_goes_on_when_it_is_resumed(client, study
     assert final(client, run).is_completed()
     run_untracked(make_spec({**document, "store": {"url": str(tmp_path / "elsewhere")}}))
     assert load_study(store).fingerprint() == load_study(tmp_path / "elsewhere" / "suspended").fingerprint()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_paused_through_prefect_pauses_its_study_and_the_form_goes_on(client, study):
+    document = study("outside", "sluggish", trials=30)
+    run = run_deployment("optimize/optimize", parameters={"study": document}, timeout=0)
+    store = f"{document['store']['url']}/outside"
+    assert eventually(lambda: (state := client.read_flow_run(run.id).state).is_running() and state, seconds=150)
+    client.set_flow_run_state(run.id, Paused())
+
+    def adopted():
+        state = client.read_flow_run(run.id).state
+        return state if state.is_paused() and state.state_details.run_input_keyset else None
+
+    assert eventually(adopted, seconds=150), client.read_flow_run(run.id).state
+    told = load_study(store).counts["total"]
+    assert told < 30
+    client.resume_flow_run(run.id, run_input={"trials": 34})
+    assert final(client, run).is_completed()
+    assert load_study(store).counts["total"] == 34

@@ -165,6 +165,7 @@ def test_wrong_grid_is_refused(grid):
         coating(**grid)
 
 
+@pytest.mark.slow  # that of the spectra it is made of is looked at in test_thinfilm.py
 def test_gradient_matches_finite_differences():
     def total(t1, t2):
         return simulate(t1=t1, t2=t2, angle=20.0).metrics["reflectance"].sum()

@@ -34,6 +34,9 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
     return fingerprint(location)
 
 
+@pytest.mark.parametrize(
+    "make_location", ["disk", pytest.param("s3", marks=[pytest.mark.s3, pytest.mark.slow])], indirect=True
+)
 def test_cut_off_before_every_single_change(make_location, expected: str) -> None:
     """On disk at each of its changes; on S3, where changes are slow, at some."""
     first = make_location()

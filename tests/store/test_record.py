@@ -88,6 +88,7 @@ def test_a_finished_study_opens_with_nothing_left(location: StudyLocation) -> No
     assert study(location).fingerprint() == before
 
 
+@pytest.mark.parametrize("make_location", ["disk"], indirect=True)
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
