@@ -44,10 +44,11 @@ def document(folder: Path, number: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=1000)
-    parser.add_argument("--at-once", type=int, default=8, help="flow runs at the same time")
+    parser.add_argument("--at-once", type=int, default=3, help="flow runs at the same time; SQLite takes no more")
     arguments = parser.parse_args()
     os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "8"  # the server answers 503 while its SQLite is locked
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
     from prefect_simopt.api import load_study

@@ -7,7 +7,7 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
-from cluster_lab import kubectl, kubernetes
+from cluster_lab import THIRD_PARTY_IMAGE, kubectl, kubernetes
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStateType, FlowRunFilterTags
 from prefect.client.schemas.objects import StateType
@@ -17,6 +17,7 @@ from prefect_simopt.flows.optimize import optimize
 from prefect_simopt.specfile import make_spec
 
 __all__ = [
+    "AWK",
     "DESIGNS",
     "SLOW",
     "Running",
@@ -27,6 +28,7 @@ __all__ = [
     "remains",
     "simulating",
     "study",
+    "third_party",
     "waiting_for_nothing",
 ]
 
@@ -50,6 +52,8 @@ def hungry(x, y):
     block = np.ones(70_000_000)
     return float(block[0]) * (x - 1) ** 2 + y**2
 """
+
+AWK = 'BEGIN { print "Cd =", (x - 1) * (x - 1) + y * y; print "1,2,3" >"profile.csv" }\n'
 
 SLOW = {"max_pods": 1, "trials_per_task": 4, "job_variables": {"env": {"SECONDS": "4"}}}
 """Compute of a study that lasts long enough to be disturbed."""
@@ -76,6 +80,21 @@ def study(folder: Path, name: str, function: str = "bowl", trials: int = 16, **c
         **changes,
         "compute": {**compute, **changes.get("compute", {})},
     }
+
+
+def third_party(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A study of a program in an image that knows nothing of us, and the same program as this machine's simulator."""
+    (folder / "sim.awk").write_text(AWK)
+    program = {
+        "command": ["mawk", "-v", "x={x}", "-v", "y={y}", "-f", "sim.awk"],
+        "files": ["sim.awk"],
+        "directory": str(folder),
+        "metrics": [{"name": "value", "stdout": "Cd = (.*)"}],
+        "fields": [{"name": "profile", "file": "profile.csv"}],
+    }
+    image = {"type": "container", "image": THIRD_PARTY_IMAGE}
+    document = study(folder, name, compute={"cpu": "250m", "memory": "64Mi"}, simulator={**program, **image})
+    return document, {**program, "type": "command"}
 
 
 def eventually(look: Callable[[], Any], seconds: float) -> Any:

@@ -1,19 +1,21 @@
 """The Helm chart on the real API server, and what it installs at work."""
 
 import json
+import os
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
 from cluster_lab import POD_IMAGE, TOLERATION, WORKER_IMAGE, kubectl, kubernetes, save_store
+from lab_studies import AWK, here, third_party
 from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prefect_simopt.api import load_study, run_untracked
-from prefect_simopt.specfile import load_spec
+from prefect_simopt.api import load_study
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = str(ROOT / "deployments" / "helm")
@@ -148,24 +150,68 @@ def test_the_worker_may_do_the_least(installed, namespace):
     assert kubectl("auth", "can-i", "get", "pods", "--as", of_pods, "-n", namespace, check=False).strip() == "no"
 
 
-def test_a_study_that_a_trigger_starts_inside_is_the_same_as_here(installed, namespace, s3, tmp_path):
-    options = s3.options
-    save_store("inside", "s3://lab/inside", options)
+IN_PODS = {"type": "work_pool", "pool": "kubernetes", "gpus": 1, "max_pods": 2}
+
+
+def coating(folder):
+    """The example's study, shorter, to be run in pods; and its fingerprint here."""
     study = ROOT / "examples/coating/study.yaml"
-    spec = load_spec(str(study), ["budget.trials=64", "constraints=[]", f"store.url={tmp_path}"])
-    document = {
-        **yaml.safe_load(study.read_text()),
-        "budget": {"trials": 64},
-        "constraints": [],  # so few trials need not find a design that keeps them
-        "compute": {"type": "work_pool", "pool": "kubernetes", "gpus": 1, "max_pods": 2},
-        "store": {"block": "inside"},
-    }
+    changes = {"budget": {"trials": 64}, "constraints": []}  # so few trials need not find a design that keeps them
+    document = {**yaml.safe_load(study.read_text()), **changes, "compute": IN_PODS, "store": {"block": "lab"}}
+    return document, here(document, folder)
+
+
+def image_study(folder):
+    """The study of an image that knows nothing of us; and its fingerprint here."""
+    document, program = third_party(folder, "third")
+    return document, here(document, folder, simulator=program)
+
+
+@pytest.fixture
+def lab(installed, s3):
+    """The store that pods and this machine share: its options."""
+    save_store("lab", "s3://lab/installed", s3.options)
+    return s3.options
+
+
+def simopt(folder, *words):
+    """What the command line prints, beside the cluster."""
+    environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PREFECT_HOME": str(folder / "prefect")}
+    command = [Path(sys.executable).with_name("simopt"), *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_study_that_a_trigger_starts_inside_is_the_same_as_here(installed, namespace, lab, tmp_path):
+    document, expected = coating(tmp_path)
+    document["name"] = "inside"
     run = run_deployment("optimize/optimize-kubernetes", parameters={"study": document}, timeout=420, poll_interval=2)
     assert run.state.is_completed(), f"{run.state.name}: {run.state.message}"
-    run_untracked(spec)
-    there, here = load_study("s3://lab/inside/ar-coating", options), load_study(tmp_path / "ar-coating")
-    assert there.counts == here.counts
-    assert there.fingerprint() == here.fingerprint()
+    assert load_study("s3://lab/installed/inside", lab).fingerprint() == expected
     jobs = kubernetes("get", "jobs", "-n", namespace)["items"]
     assert jobs, "the flow and its batches ran as Jobs"
-    assert options["secret"] not in json.dumps(jobs) + kubectl("get", "pods", "-n", namespace, "-o", "yaml")
+    assert lab["secret"] not in json.dumps(jobs) + kubectl("get", "pods", "-n", namespace, "-o", "yaml")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [coating, image_study])
+def test_a_study_from_the_command_line_outside_is_the_same_as_here(installed, lab, tmp_path, make):
+    document, expected = make(tmp_path)
+    document["name"] = f"outside-{document['name']}"
+    (tmp_path / "study.json").write_text(json.dumps(document))
+    assert "kubernetes: its template takes all" in simopt(tmp_path, "pool", "check", "kubernetes")
+    summary = json.loads(simopt(tmp_path, "run", "study.json", "--json"))
+    assert (summary["state"], summary["fingerprint"]) == ("complete", expected)
+
+
+@pytest.mark.slow
+def test_an_image_that_knows_nothing_of_us_is_run_from_a_trigger_inside(installed, lab, tmp_path):
+    document, expected = image_study(tmp_path)
+    simulator = document["simulator"]  # without files: those would have to be in the image of the search
+    del simulator["directory"], simulator["files"]
+    simulator["command"][-2:] = [AWK.replace("{", "{{").replace("}", "}}")]
+    document["name"] = "third-inside"
+    run = run_deployment("optimize/optimize-kubernetes", parameters={"study": document}, timeout=420, poll_interval=2)
+    assert run.state.is_completed(), f"{run.state.name}: {run.state.message}"
+    assert load_study("s3://lab/installed/third-inside", lab).fingerprint() == expected

@@ -2,15 +2,13 @@
 
 import time
 
-from cluster_lab import THIRD_PARTY_IMAGE, TOLERATION
-from lab_studies import Running, eventually, going, here, pods, study, waiting_for_nothing
+from cluster_lab import TOLERATION
+from lab_studies import Running, eventually, going, here, pods, study, third_party, waiting_for_nothing
 
 from prefect_simopt.api import load_study
 from prefect_simopt.blocks import StudyStore
 from prefect_simopt.flows.optimize import optimize
 from prefect_simopt.specfile import make_spec
-
-AWK = 'BEGIN { print "Cd =", (x - 1) * (x - 1) + y * y; print "1,2,3" >"profile.csv" }\n'
 
 
 def test_a_study_in_pods_is_the_same_study(store, worker, client, namespace, tmp_path):
@@ -63,17 +61,8 @@ def test_no_more_pods_than_the_study_says(store, worker, client, namespace, tmp_
 
 
 def test_an_image_that_knows_nothing_of_us_is_run_as_it_is(store, worker, client, namespace, tmp_path):
-    (tmp_path / "sim.awk").write_text(AWK)
-    program = {
-        "command": ["mawk", "-v", "x={x}", "-v", "y={y}", "-f", "sim.awk"],
-        "files": ["sim.awk"],
-        "directory": str(tmp_path),
-        "metrics": [{"name": "value", "stdout": "Cd = (.*)"}],
-        "fields": [{"name": "profile", "file": "profile.csv"}],
-    }
-    image = {"type": "container", "image": THIRD_PARTY_IMAGE}
-    document = study(tmp_path, "third", compute={"cpu": "250m", "memory": "64Mi"}, simulator={**program, **image})
+    document, program = third_party(tmp_path, "third")
     summary = optimize(make_spec(document))
     assert summary["trials"]["complete"] == 16
-    assert summary["fingerprint"] == here(document, tmp_path / "here", simulator={**program, "type": "command"})
+    assert summary["fingerprint"] == here(document, tmp_path / "here", simulator=program)
     assert eventually(lambda: waiting_for_nothing(client, namespace), 60)
