@@ -34,6 +34,7 @@ class TestSobol(TestPSO):
         return make_optimizer("sobol", space, seed=seed)
 
 
+@pytest.mark.slow
 class TestCoating(SimulatorTests):
     simulator = {"entrypoint": "prefect_simopt.simulators.coating:simulate"}  # noqa: RUF012
     space = [{"name": "t1", "low": 20, "high": 300}, {"name": "t2", "low": 20, "high": 300}]  # noqa: RUF012

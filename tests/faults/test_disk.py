@@ -86,6 +86,7 @@ def test_a_disk_that_turns_read_only(tmp_path, small_disk):
     assert lab.fingerprint(small_disk) == lab.fingerprint(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_study_that_is_removed_while_it_runs(tmp_path):
     lab = Lab(tmp_path / "lab")
     store = tmp_path / "store"
@@ -100,6 +101,7 @@ def test_a_study_that_is_removed_while_it_runs(tmp_path):
     assert lab.verify(store / "bowl") == ""
 
 
+@pytest.mark.slow
 def test_a_study_that_is_moved_away_and_back(tmp_path):
     lab = Lab(tmp_path / "lab")
     store = tmp_path / "store"

@@ -107,6 +107,7 @@ def test_a_number_of_trials_a_task_is_kept(client):
     assert {each.state.message for each in task_runs(client, run, 5)} == {"8 complete"}
 
 
+@pytest.mark.slow
 def test_a_number_of_trials_a_task_gives_way_before_the_server_would_lose_some(client):
     run, outcomes, started = evaluated(Threads(), batches(3000), trials_per_task=1)
     assert len(outcomes) == 3000

@@ -84,6 +84,7 @@ def next_state(client, run, seen):
     return state if state.is_final() or (state.is_paused() and state.id not in seen) else None
 
 
+@pytest.mark.slow
 def test_what_is_paused_on_the_command_line_is_paused_in_prefect_and_resumed_there_or_here(client, study):
     document = study("held", "slow", trials=100)
     run = run_deployment("optimize/optimize", parameters={"study": document}, timeout=0)

@@ -122,6 +122,7 @@ def test_batch(place, fault):
     check_place(place, outcomes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "fork and return"])
 def test_program(place, fault):
     simulator = CommandSimulator(

@@ -105,7 +105,8 @@ class KilledAgainAndAgain(RuleBasedStateMachine):
         assert verify(self.location) == []
 
 
-@pytest.mark.parametrize("where", ["disk", pytest.param("s3", marks=[pytest.mark.s3, pytest.mark.slow])])
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["disk", pytest.param("s3", marks=pytest.mark.s3)])
 def test_killed_again_and_again(where, tmp_path, expected, request) -> None:
     server = request.getfixturevalue("s3_server") if where == "s3" else None
 
