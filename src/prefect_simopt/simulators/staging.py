@@ -147,7 +147,7 @@ def _compile(path: Path, names: Sequence[str]) -> Any:
         tree = environment.parse(text)
         unknown = meta.find_undeclared_variables(tree) - {*names, *environment.globals, "parameters", "seed", "trial"}
         unknown -= _optional(tree)
-        others = tree.find((nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include))
+        others = next(tree.find_all((nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)), None)
         template = environment.from_string(text)
     except (TemplateError, OSError, UnicodeDecodeError) as error:
         line = f", line {number}" if (number := getattr(error, "lineno", None)) else ""
