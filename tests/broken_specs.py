@@ -82,6 +82,10 @@ BROKEN = {  # assignment: what the message must name
         "simulator.metrics[0].stdout",
         "regular expression",
     ],
+    "simulator={command: [a], metrics: [{name: cd, stdout: '([[0-9]+)'}]}": [
+        "simulator.metrics[0].stdout",
+        "put a backslash",
+    ],
     "simulator={command: [a], templates: {../x: y}}": ["simulator", ".."],
     "simulator={command: [a], fields: [{name: f, file: f.npy, dims: [y], coords: {x: {}}}]}": [
         "simulator.fields[0].coords.x",

@@ -38,12 +38,20 @@ def supervisors(compute):
     return [worker.pid for worker in compute._alive.values()]
 
 
+def kill_both(compute):
+    """Supervisors stand still meanwhile, or one would tell of its host's death and begin the next run."""
+    for pid in supervisors(compute):
+        os.kill(pid, signal.SIGSTOP)
+    for pid in hosts(compute) + supervisors(compute):
+        os.kill(pid, signal.SIGKILL)
+
+
 KILLS = {
     "host": lambda compute: [os.kill(pid, signal.SIGKILL) for pid in hosts(compute)],
     "host's group": lambda compute: [os.killpg(pid, signal.SIGKILL) for pid in hosts(compute)],
     "supervisor": lambda compute: [os.kill(pid, signal.SIGKILL) for pid in supervisors(compute)],
     "supervisor's group": lambda compute: [os.killpg(pid, signal.SIGKILL) for pid in supervisors(compute)],
-    "both": lambda compute: [os.kill(pid, signal.SIGKILL) for pid in hosts(compute) + supervisors(compute)],
+    "both": kill_both,
 }
 
 

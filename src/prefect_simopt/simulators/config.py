@@ -84,6 +84,7 @@ class MetricSource(_Config):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         import re
+        import warnings
 
         if (self.stdout is None) == (self.file is None):
             raise ValueError("give either `stdout` (a regular expression) or `file`")
@@ -91,7 +92,12 @@ class MetricSource(_Config):
             raise ValueError("with `file` give either `column` (CSV) or `path` (JSON)")
         if self.stdout is not None:
             try:
-                groups = re.compile(self.stdout).groups
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", FutureWarning)
+                    groups = re.compile(self.stdout).groups
+            except FutureWarning as warning:
+                message = f"a later Python reads this expression otherwise: {warning}; put a backslash before that sign"
+                raise wrong_at("stdout", message) from None
             except (re.error, RecursionError, OverflowError) as error:
                 raise wrong_at("stdout", f"not a regular expression: {error}") from None
             if groups < 1:
