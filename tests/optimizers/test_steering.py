@@ -18,8 +18,8 @@ FINITE = {"grid"}
 
 
 def make(name: str, space: Space, **options: Any) -> Any:
-    if space is not SPACES["mixed"] and name not in (*SEARCHES, "random", "sobol", "lhs", "grid"):
-        pytest.skip("an expensive optimizer is looked at in one space")
+    if space not in (SPACES["mixed"], SPACES["related"]) and name not in (*SEARCHES, "random", "sobol", "lhs", "grid"):
+        pytest.skip("an expensive optimizer is looked at in two spaces")
     return make_optimizer({"type": name, **({"points": 5} if name == "grid" else {})}, space, **{"batch": 8, **options})
 
 

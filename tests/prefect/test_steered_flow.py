@@ -24,6 +24,13 @@ def paused(client, run, beside=()):
     return eventually(look, seconds=150)
 
 
+def running(client, document):
+    """A run of the deployment that has begun, and where its study is."""
+    run = run_deployment("optimize/optimize", parameters={"study": document}, timeout=0)
+    assert eventually(lambda: (state := client.read_flow_run(run.id).state).is_running() and state, seconds=150)
+    return run, f"{document['store']['url']}/{document['name']}"
+
+
 def final(client, run):
     return eventually(lambda: (state := client.read_flow_run(run.id).state).is_final() and state, seconds=150)
 
@@ -107,9 +114,7 @@ def test_what_is_paused_on_the_command_line_is_paused_in_prefect_and_resumed_the
 @pytest.mark.slow
 def test_a_suspended_flow_run_stops_and_goes_on_when_it_is_resumed(client, study, tmp_path):
     document = study("suspended", "sluggish", trials=30)
-    run = run_deployment("optimize/optimize", parameters={"study": document}, timeout=0)
-    store = f"{document['store']['url']}/suspended"
-    assert eventually(lambda: (state := client.read_flow_run(run.id).state).is_running() and state, seconds=150)
+    run, store = running(client, document)
     client.set_flow_run_state(run.id, Suspended())
 
     def stopped():
@@ -131,9 +136,7 @@ def test_a_suspended_flow_run_stops_and_goes_on_when_it_is_resumed(client, study
 @pytest.mark.slow
 def test_a_run_that_is_paused_through_prefect_pauses_its_study_and_the_form_goes_on(client, study):
     document = study("outside", "sluggish", trials=30)
-    run = run_deployment("optimize/optimize", parameters={"study": document}, timeout=0)
-    store = f"{document['store']['url']}/outside"
-    assert eventually(lambda: (state := client.read_flow_run(run.id).state).is_running() and state, seconds=150)
+    run, store = running(client, document)
     client.set_flow_run_state(run.id, Paused())
 
     def adopted():

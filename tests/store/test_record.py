@@ -88,7 +88,9 @@ def test_a_finished_study_opens_with_nothing_left(location: StudyLocation) -> No
     assert study(location).fingerprint() == before
 
 
-@pytest.mark.parametrize("make_location", ["disk"], indirect=True)
+@pytest.mark.parametrize(
+    "make_location", ["disk", pytest.param("s3", marks=[pytest.mark.s3, pytest.mark.slow])], indirect=True
+)
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
